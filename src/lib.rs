@@ -1,0 +1,1 @@
+//! Tidemill: a Kafka-native stream function processor.

@@ -1,0 +1,3 @@
+//! The `tidemill` binary.
+
+fn main() {}
