@@ -1,0 +1,342 @@
+//! A function as the engine knows it: every default filled in, every name checked. The manifest
+//! makes these; nothing below it knows YAML.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// `namespace` and `name` of a function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct FunctionName {
+    /// The namespace, `default` unless the manifest says otherwise.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A registered function.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Function {
+    /// Its name.
+    pub name: FunctionName,
+    /// The author's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its consumer group; also the prefix of transactional ids and internal topics.
+    pub group: String,
+    /// What is called; `None`: built-in steps only.
+    pub handler: Option<HandlerSpec>,
+    /// What it reads.
+    pub sources: Vec<Source>,
+    /// In which order calls must happen.
+    pub order: Order,
+    /// What it writes.
+    pub sinks: Vec<Sink>,
+    /// How it delivers.
+    pub delivery: Delivery,
+    /// How many workers run.
+    pub workers: u32,
+    /// librdkafka settings that pass through.
+    pub kafka: KafkaSettings,
+    /// The manifest's file, for messages.
+    pub file: PathBuf,
+}
+
+/// Which plugin, and how it is called.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HandlerSpec {
+    /// The plugin's file, resolved: absolute, with the platform's prefix and extension.
+    pub plugin: PathBuf,
+    /// The crate that `dev` and `build` make it from, resolved to a folder.
+    pub crate_dir: Option<PathBuf>,
+    /// The digest that the file must have, lower-case hex.
+    pub sha256: Option<String>,
+    /// Which handler of the plugin; `None`: its only one.
+    pub entry: Option<String>,
+    /// Given to the handler's init.
+    pub config: serde_json::Value,
+    /// The longest a call may take.
+    pub timeout: Duration,
+}
+
+/// A topic that a function reads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Source {
+    /// The topic.
+    pub topic: String,
+    /// How handlers name it.
+    pub name: String,
+    /// How its records are decoded.
+    pub format: Format,
+    /// Where a new function begins.
+    pub start_at: StartAt,
+    /// All must hold.
+    pub filters: Vec<Filter>,
+    /// Where the function's key is.
+    pub key: KeySpec,
+    /// Where the event time is.
+    pub time: TimeSpec,
+}
+
+/// How values are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// CloudEvents by content type and headers, JSON by content type, else bytes.
+    Auto,
+    /// As they are.
+    Bytes,
+    /// UTF-8.
+    Text,
+    /// JSON.
+    Json,
+    /// CloudEvents 1.0 over Kafka, binary or structured.
+    CloudEvents,
+}
+
+/// Where a function that is registered for the first time begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartAt {
+    /// At the log's start.
+    Earliest,
+    /// At the log's end.
+    Latest,
+    /// At the first record whose timestamp is at or after this, milliseconds since the epoch.
+    Time(i64),
+}
+
+/// A predicate over one event.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Filter {
+    /// Every named CloudEvents attribute equals the string.
+    Exact(BTreeMap<String, String>),
+    /// Every named attribute begins with the string.
+    Prefix(BTreeMap<String, String>),
+    /// Every named attribute ends with the string.
+    Suffix(BTreeMap<String, String>),
+    /// Knative's old `filter.attributes`: equals, and the empty string means "present".
+    Attributes(BTreeMap<String, String>),
+    /// All of these.
+    All(Vec<Filter>),
+    /// At least one of these.
+    Any(Vec<Filter>),
+    /// Not this.
+    Not(Box<Filter>),
+    /// The record's last header of this name.
+    Header {
+        /// The header's name.
+        name: String,
+        /// All must hold; the header's value is compared as UTF-8 text.
+        tests: Vec<FieldTest>,
+    },
+    /// The field of the JSON body at this pointer (RFC 6901).
+    Field {
+        /// The pointer, `""` for the whole body.
+        path: String,
+        /// All must hold.
+        tests: Vec<FieldTest>,
+    },
+}
+
+/// One comparison of a `header` or `field` predicate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FieldTest {
+    /// Equal; numbers compare as numbers.
+    Eq(serde_json::Value),
+    /// Present and not equal.
+    Ne(serde_json::Value),
+    /// Less than; numbers with numbers, text with text.
+    Lt(serde_json::Value),
+    /// Less or equal.
+    Le(serde_json::Value),
+    /// Greater.
+    Gt(serde_json::Value),
+    /// Greater or equal.
+    Ge(serde_json::Value),
+    /// Equal to one of these.
+    In(Vec<serde_json::Value>),
+    /// There, or not there. A JSON null is there.
+    Exists(bool),
+}
+
+/// Where the function's key is in an event.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeySpec {
+    /// The record's key.
+    Record,
+    /// A header's bytes.
+    Header(String),
+    /// A CloudEvents attribute.
+    Attribute(String),
+    /// Fields of the JSON body. One: its text; several: a compact JSON array.
+    Fields(Vec<String>),
+}
+
+/// Where the event time is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TimeSpec {
+    /// The record's timestamp.
+    Record,
+    /// A CloudEvents attribute, RFC 3339.
+    Attribute(String),
+    /// A field of the JSON body.
+    Field {
+        /// The pointer (RFC 6901).
+        path: String,
+        /// How to read it.
+        format: TimeFormat,
+    },
+}
+
+/// How a time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeFormat {
+    /// RFC 3339 text.
+    Rfc3339,
+    /// Seconds since the epoch.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+}
+
+/// In which order calls must happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// One at a time per key.
+    Key,
+    /// One at a time per partition.
+    Partition,
+    /// Any order.
+    None,
+}
+
+/// A topic that a function writes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sink {
+    /// How handlers address it.
+    pub name: String,
+    /// The topic.
+    pub topic: String,
+    /// How outputs are encoded; [`Format::Auto`]: as the handler made them.
+    pub format: Format,
+    /// Attributes of the CloudEvents it writes.
+    pub cloudevents: CloudEventsSink,
+    /// All must hold for an output to be written here.
+    pub filters: Vec<Filter>,
+    /// Make the topic when it is missing.
+    pub create: Option<CreateTopic>,
+}
+
+/// How a sink writes CloudEvents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CloudEventsSink {
+    /// `type` of outputs that bring none; default `<namespace>.<function>.<sink>`.
+    pub event_type: String,
+    /// `source` of outputs that bring none; default `/tidemill/<namespace>/<function>`.
+    pub source: String,
+    /// Binary or structured.
+    pub mode: CloudEventsMode,
+    /// Write the output's key as the `partitionkey` extension too.
+    pub partition_key: bool,
+}
+
+/// Content mode of the Kafka protocol binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudEventsMode {
+    /// Attributes in headers, data in the value.
+    Binary,
+    /// Everything in one JSON document.
+    Structured,
+}
+
+/// How to make a missing topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CreateTopic {
+    /// Partitions; `None`: the broker's default.
+    pub partitions: Option<u32>,
+    /// Replication factor; `None`: the broker's default.
+    pub replication: Option<u16>,
+    /// Topic settings.
+    pub config: BTreeMap<String, String>,
+}
+
+/// How a function delivers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Delivery {
+    /// Exactly once or at least once.
+    pub guarantee: Guarantee,
+    /// The longest time between cuts.
+    pub commit_interval: Duration,
+    /// When and how often a failed call is tried again.
+    pub retry: Retry,
+    /// What happens when attempts run out.
+    pub on_exhausted: OnExhausted,
+    /// Where dead letters go.
+    pub dead_letter_topic: String,
+    /// Events older than this are dead letters; zero: any age.
+    pub max_event_age: Duration,
+}
+
+/// Delivery guarantee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Guarantee {
+    /// Outputs and offsets in one transaction.
+    ExactlyOnce,
+    /// Flush, then commit.
+    AtLeastOnce,
+}
+
+/// Back-off between attempts: `initial * factor^(n-1)`, at most `max`, plus or minus `jitter` of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Retry {
+    /// Calls in all, the first included; at least 1.
+    pub max_attempts: u32,
+    /// The first pause.
+    pub initial: Duration,
+    /// Growth.
+    pub factor: f64,
+    /// The longest pause.
+    pub max: Duration,
+    /// Share of the pause that is random, 0 to 1.
+    pub jitter: f64,
+}
+
+/// What happens when attempts run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnExhausted {
+    /// A dead letter; the lane goes on.
+    DeadLetter,
+    /// The function stops.
+    Stop,
+}
+
+/// librdkafka settings that pass through.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KafkaSettings {
+    /// For the consumer.
+    pub consumer: BTreeMap<String, String>,
+    /// For the producer.
+    pub producer: BTreeMap<String, String>,
+}

@@ -1,0 +1,20 @@
+//! The plain types that every part speaks: records, events, outcomes, what a function is, and the
+//! clock. Nothing here does I/O, knows Kafka's client, or reads a file.
+
+mod clock;
+mod event;
+mod failure;
+mod function;
+mod outbox;
+mod record;
+
+pub use clock::{Clock, ManualClock, Moment, SystemClock};
+pub use event::{Event, Shape};
+pub use failure::{Class, DeadLetterReason, Failure, FailureKind, Outcome};
+pub use function::{
+    CloudEventsMode, CloudEventsSink, CreateTopic, Delivery, FieldTest, Filter, Format, Function,
+    FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, Order, Retry, Sink, Source,
+    StartAt, TimeFormat, TimeSpec,
+};
+pub use outbox::{Emit, KeyChoice, Mark, Outbox};
+pub use record::{Header, Headers, NoHeaders, Record};

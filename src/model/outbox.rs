@@ -1,0 +1,175 @@
+//! What one call emits, staged until the call has succeeded: a failed call leaves nothing.
+
+use std::ops::Range;
+
+use super::record::Header;
+
+/// The key of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyChoice<'a> {
+    /// The key of the event that is being handled.
+    OfEvent,
+    /// Kafka's null key.
+    Null,
+    /// These bytes.
+    Bytes(&'a [u8]),
+}
+
+/// One output of a handler, before routing and encoding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Emit<'a> {
+    /// The sink it is addressed to; `None`: to each sink whose filters take it.
+    pub sink: Option<&'a str>,
+    /// Its key.
+    pub key: KeyChoice<'a>,
+    /// Its payload; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The payload's media type, when the handler knows it.
+    pub content_type: Option<&'a str>,
+    /// Kafka timestamp in milliseconds since the epoch; `None`: the event's time.
+    pub timestamp_ms: Option<i64>,
+    /// Further headers; those named `ce_…` set CloudEvents attributes on a `cloudevents` sink.
+    pub headers: &'a [Header<'a>],
+}
+
+type Span = Range<u32>;
+
+struct Staged {
+    sink: Option<Span>,
+    key: StagedKey,
+    value: Option<Span>,
+    content_type: Option<Span>,
+    timestamp_ms: Option<i64>,
+    headers: Range<u32>,
+}
+
+enum StagedKey {
+    OfEvent,
+    Null,
+    Bytes(Span),
+}
+
+/// A place in an outbox to fall back to.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    emits: usize,
+    headers: usize,
+    bytes: usize,
+}
+
+/// The staging buffer: one arena for all bytes of a call, reused from call to call, so that a call
+/// that emits does not allocate once the buffer has grown.
+#[derive(Default)]
+pub struct Outbox {
+    arena: Vec<u8>,
+    headers: Vec<(Span, Option<Span>)>,
+    emits: Vec<Staged>,
+}
+
+impl Outbox {
+    /// The most bytes one call may stage: spans are 32-bit.
+    pub const MAX_BYTES: usize = 1 << 30;
+
+    /// Stages one output. `false`: it does not fit in [`Outbox::MAX_BYTES`], nothing was staged.
+    #[must_use]
+    pub fn push(&mut self, emit: &Emit<'_>) -> bool {
+        let mark = self.mark();
+        let sum: usize = emit.value.map_or(0, <[u8]>::len)
+            + emit.headers.iter().map(|h| h.name.len() + h.value.map_or(0, <[u8]>::len)).sum::<usize>()
+            + match emit.key {
+                KeyChoice::Bytes(key) => key.len(),
+                _ => 0,
+            };
+        if self.arena.len() + sum + 4096 > Self::MAX_BYTES {
+            self.rollback(mark);
+            return false;
+        }
+        let sink = emit.sink.map(|sink| self.store(sink.as_bytes()));
+        let key = match emit.key {
+            KeyChoice::OfEvent => StagedKey::OfEvent,
+            KeyChoice::Null => StagedKey::Null,
+            KeyChoice::Bytes(key) => StagedKey::Bytes(self.store(key)),
+        };
+        let value = emit.value.map(|value| self.store(value));
+        let content_type = emit.content_type.map(|text| self.store(text.as_bytes()));
+        let first = self.headers.len() as u32;
+        for header in emit.headers {
+            let name = self.store(header.name.as_bytes());
+            let value = header.value.map(|value| self.store(value));
+            self.headers.push((name, value));
+        }
+        let headers = first..self.headers.len() as u32;
+        self.emits.push(Staged { sink, key, value, content_type, timestamp_ms: emit.timestamp_ms, headers });
+        true
+    }
+
+    /// How many outputs are staged.
+    pub fn len(&self) -> usize {
+        self.emits.len()
+    }
+
+    /// Nothing is staged.
+    pub fn is_empty(&self) -> bool {
+        self.emits.is_empty()
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.headers.clear();
+        self.emits.clear();
+    }
+
+    /// Where the outbox stands now.
+    pub fn mark(&self) -> Mark {
+        Mark { emits: self.emits.len(), headers: self.headers.len(), bytes: self.arena.len() }
+    }
+
+    /// Drops everything staged after `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        self.emits.truncate(mark.emits);
+        self.headers.truncate(mark.headers);
+        self.arena.truncate(mark.bytes);
+    }
+
+    /// Calls `each` for every staged output, in order. The header slice is built in a scratch
+    /// buffer that lives for the whole visit.
+    pub fn visit<E>(&self, mut each: impl FnMut(&Emit<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut scratch = Vec::new();
+        for staged in &self.emits {
+            scratch.clear();
+            let headers = &self.headers[staged.headers.start as usize..staged.headers.end as usize];
+            scratch.extend(headers.iter().map(|(name, value)| Header {
+                name: self.text(name),
+                value: value.as_ref().map(|value| self.bytes(value)),
+            }));
+            each(&Emit {
+                sink: staged.sink.as_ref().map(|span| self.text(span)),
+                key: match &staged.key {
+                    StagedKey::OfEvent => KeyChoice::OfEvent,
+                    StagedKey::Null => KeyChoice::Null,
+                    StagedKey::Bytes(span) => KeyChoice::Bytes(self.bytes(span)),
+                },
+                value: staged.value.as_ref().map(|span| self.bytes(span)),
+                content_type: staged.content_type.as_ref().map(|span| self.text(span)),
+                timestamp_ms: staged.timestamp_ms,
+                headers: &scratch,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        start..self.arena.len() as u32
+    }
+
+    fn bytes(&self, span: &Span) -> &[u8] {
+        &self.arena[span.start as usize..span.end as usize]
+    }
+
+    fn text(&self, span: &Span) -> &str {
+        std::str::from_utf8(self.bytes(span)).expect("only `str`s are stored as text")
+    }
+}
