@@ -1,1 +1,7 @@
-//! (to be written)
+//! What happens to a record, without any I/O: decode, filter, key, invoke, emit. Records and a clock
+//! go in; outputs, held events and ledger moves come out. The worker turns those into Kafka calls;
+//! `tidemill test` and the tests drive the same code with no broker and in virtual time.
+
+mod write;
+
+pub use write::{OutRecord, Target, Writer};
