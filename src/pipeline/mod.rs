@@ -2,6 +2,10 @@
 //! go in; outputs, held events and ledger moves come out. The worker turns those into Kafka calls;
 //! `tidemill test` and the tests drive the same code with no broker and in virtual time.
 
+mod checkpoint;
+mod ledger;
 mod write;
 
+pub use checkpoint::{Checkpoint, Damaged, METADATA_LIMIT};
+pub use ledger::Ledger;
 pub use write::{OutRecord, Target, Writer};

@@ -1,0 +1,154 @@
+//! Which offsets of a lane are finished: the one truth about progress.
+//!
+//! Only what is *not* finished is kept: every offset below `next` is finished unless it stands in
+//! `open`. Offsets have gaps (transaction markers, aborted and compacted records), and a gap is
+//! finished by itself this way. In order, with nothing open, finishing a record is one assignment.
+
+use std::collections::BTreeMap;
+
+/// Progress of one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Everything below is finished, but for `open`.
+    next: i64,
+    /// Admitted and unfinished offsets with the failed calls counted so far.
+    open: BTreeMap<i64, u32>,
+}
+
+impl Ledger {
+    /// A ledger in which everything below `offset` is finished and nothing else.
+    pub fn starting_at(offset: i64) -> Self {
+        Self { next: offset, open: BTreeMap::new() }
+    }
+
+    /// A ledger as it was committed.
+    pub(super) fn from_parts(next: i64, open: BTreeMap<i64, u32>) -> Self {
+        debug_assert!(open.keys().all(|offset| *offset < next), "open offsets lie below next");
+        Self { next, open }
+    }
+
+    /// The first unfinished offset: what is committed, and where reading begins.
+    pub fn position(&self) -> i64 {
+        self.open.first_key_value().map_or(self.next, |(offset, _)| *offset)
+    }
+
+    /// One past the highest offset that was admitted.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The unfinished offsets below [`Ledger::next`] with their failed calls.
+    pub fn open(&self) -> &BTreeMap<i64, u32> {
+        &self.open
+    }
+
+    /// The record at `offset` needs no call any more.
+    #[inline]
+    pub fn is_finished(&self, offset: i64) -> bool {
+        offset < self.next && (self.open.is_empty() || !self.open.contains_key(&offset))
+    }
+
+    /// The record at `offset` has begun; it stays unfinished until [`Ledger::finish`].
+    pub fn admit(&mut self, offset: i64) {
+        if offset >= self.next {
+            self.open.insert(offset, 0);
+            self.next = offset + 1;
+        }
+    }
+
+    /// The record at `offset` ended: as a result, a drop that is counted, or a dead letter.
+    #[inline]
+    pub fn finish(&mut self, offset: i64) {
+        if !self.open.is_empty() {
+            self.open.remove(&offset);
+        }
+        if offset >= self.next {
+            self.next = offset + 1;
+        }
+    }
+
+    /// Nothing readable is left below `offset`: the end of the partition was reached there. A
+    /// drained lane commits this, not last + 1, or markers at the end would look like lag for ever.
+    pub fn reach(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+    }
+
+    /// A call for `offset` failed; returns how many did.
+    pub fn fail(&mut self, offset: i64) -> u32 {
+        self.admit(offset);
+        let attempts = self.open.entry(offset).or_insert(0);
+        *attempts = attempts.saturating_add(1);
+        *attempts
+    }
+
+    /// How many calls for `offset` have failed.
+    #[inline]
+    pub fn attempts(&self, offset: i64) -> u32 {
+        if self.open.is_empty() { 0 } else { self.open.get(&offset).copied().unwrap_or(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_gap_is_finished_by_itself() {
+        let mut ledger = Ledger::starting_at(5);
+        ledger.finish(5);
+        ledger.finish(9);
+        assert_eq!(ledger.position(), 10);
+        assert!(ledger.is_finished(7));
+    }
+
+    #[test]
+    fn a_drained_lane_stands_where_the_partition_ends() {
+        let mut ledger = Ledger::starting_at(0);
+        ledger.finish(3);
+        ledger.reach(6);
+        assert_eq!(ledger.position(), 6);
+        ledger.reach(2);
+        assert_eq!(ledger.position(), 6, "a ledger never goes back");
+    }
+
+    #[test]
+    fn a_failed_call_holds_the_position_and_counts() {
+        let mut ledger = Ledger::starting_at(0);
+        assert_eq!(ledger.fail(2), 1);
+        assert_eq!(ledger.fail(2), 2);
+        ledger.finish(3);
+        assert_eq!(ledger.position(), 2);
+        assert!(ledger.is_finished(3) && !ledger.is_finished(2));
+        ledger.finish(2);
+        assert_eq!((ledger.position(), ledger.attempts(2)), (4, 0));
+    }
+
+    proptest! {
+        /// Whatever the order in which admitted records end, the position is the first unfinished
+        /// one, and a record is finished exactly when it ended.
+        #[test]
+        fn any_order_of_ends_keeps_the_position(
+            offsets in proptest::collection::btree_set(0i64..200, 1..60),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..60),
+        ) {
+            let offsets: Vec<i64> = offsets.into_iter().collect();
+            let mut ledger = Ledger::starting_at(offsets[0]);
+            for offset in &offsets {
+                ledger.admit(*offset);
+            }
+            let mut ended = std::collections::BTreeSet::new();
+            for pick in order {
+                let offset = *pick.get(&offsets);
+                ledger.finish(offset);
+                ended.insert(offset);
+                let first_open = offsets.iter().find(|offset| !ended.contains(offset)).copied();
+                prop_assert_eq!(ledger.position(), first_open.unwrap_or(offsets[offsets.len() - 1] + 1));
+                for offset in &offsets {
+                    prop_assert_eq!(ledger.is_finished(*offset), ended.contains(offset));
+                }
+            }
+        }
+    }
+}
