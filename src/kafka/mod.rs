@@ -1,5 +1,21 @@
 //! Apache Kafka, through librdkafka: the only place that knows the client. Types of `rdkafka` stop here.
+#![allow(
+    unsafe_code,
+    reason = "batch reads, produce with opaque and headers, and lists need librdkafka's C interface"
+)]
 
+mod client;
 mod cluster;
+mod consumer;
+mod embedded;
+mod error;
+mod message;
+mod partition;
+mod producer;
 
 pub use cluster::Cluster;
+pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
+pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
+pub use error::Error;
+pub use partition::{Commit, Committed, Partition};
+pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};

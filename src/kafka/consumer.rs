@@ -1,0 +1,422 @@
+//! One member of a consumer group.
+//!
+//! librdkafka's order of things, which this file is shaped by:
+//! * Group events (assign, revoke, errors) come through the consumer's main queue, which must be polled
+//!   in every round or the member is thrown out after `max.poll.interval.ms`. They are handed to the
+//!   worker as values; nothing is done inside the callback. librdkafka waits in the meantime and keeps
+//!   its heartbeats, so the worker can cut before it lets partitions go.
+//! * Records come through a queue of the worker, to which each partition's queue is forwarded **before**
+//!   the partition is assigned; done later, first records would come through the main queue, out of order.
+//!   The queue is read in batches: one lock for a thousand records.
+//! * Partitions are assigned at explicit offsets, taken from the group in one fetch together with the
+//!   metadata, with `require_stable` (librdkafka asks for it because `isolation.level=read_committed`).
+//! * Stored offsets and `position()` are never used: batch reads move them on errors and EOF.
+
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka_sys as sys;
+
+use super::client::ClientLog;
+use super::cluster::Cluster;
+use super::error::Error;
+use super::message::{Message, TopicHandle};
+use super::partition::{self, Commit, Committed, Partition};
+use crate::model::Record;
+
+/// What the group tells a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// These partitions are yours from now on: answer with [`Consumer::assign`].
+    Assign(Vec<Partition>),
+    /// Let these go: answer with [`Consumer::release`].
+    Revoke {
+        /// Which.
+        partitions: Vec<Partition>,
+        /// They are somebody else's already: nothing may be committed for them.
+        is_lost: bool,
+    },
+    /// Something is wrong with the connection; librdkafka goes on trying.
+    Trouble(Error),
+}
+
+/// What stands at the head of the batch.
+pub enum Fetched<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// The partition was read to its end, which is this offset.
+    End {
+        /// Topic.
+        topic: &'a str,
+        /// Partition.
+        partition: i32,
+        /// The next offset that will be written, after markers and aborted records.
+        offset: i64,
+    },
+    /// An error of one partition, such as an offset out of range.
+    Error {
+        /// Topic.
+        topic: &'a str,
+        /// Partition.
+        partition: i32,
+        /// What it is.
+        code: RDKafkaErrorCode,
+        /// What librdkafka says.
+        text: String,
+    },
+}
+
+/// How to make a consumer.
+pub struct ConsumerConfig<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The group.
+    pub group: &'a str,
+    /// Shown in the broker's logs and in the group's description.
+    pub client_id: &'a str,
+    /// Settings of the function, checked by the manifest not to be the engine's own.
+    pub settings: &'a std::collections::BTreeMap<String, String>,
+}
+
+struct Context {
+    log: ClientLog,
+    events: Mutex<VecDeque<GroupEvent>>,
+    /// Set while closing: nobody answers events any more, so revocations are answered at once.
+    is_closing: std::sync::atomic::AtomicBool,
+}
+
+impl Context {
+    fn push(&self, event: GroupEvent) {
+        self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(event);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        Err("OAUTHBEARER needs `sasl.oauthbearer.method=oidc`".into())
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_closing.load(std::sync::atomic::Ordering::Acquire) {
+            // A refused unassign means that nothing was assigned.
+            let _ = consumer.unassign();
+            return;
+        }
+        // librdkafka sends empty lists too; they must be answered like any other.
+        let partitions = partition::partitions(list);
+        self.push(match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupEvent::Assign(partitions),
+            _ => GroupEvent::Revoke { partitions, is_lost: consumer.assignment_lost() },
+        });
+    }
+}
+
+/// A group member that reads in batches.
+pub struct Consumer {
+    // Declared before `base`, so that messages and queue go before their client.
+    batch: VecDeque<Message>,
+    raw: Vec<*mut sys::rd_kafka_message_t>,
+    queue: Queue,
+    names: Vec<(TopicHandle, String)>,
+    base: BaseConsumer<Context>,
+}
+
+struct Queue(*mut sys::rd_kafka_queue_t);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: owned, and its client lives longer (see the field order of `Consumer`).
+        unsafe { sys::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+/// Settings that the engine wants unless a function overrides them.
+const DEFAULTS: [(&str, &str); 9] = [
+    // A full queue would stall fetching for a second (librdkafka's default): 164 k records/s instead of 1.04 M.
+    ("fetch.queue.backoff.ms", "5"),
+    // A read_committed fetch may sit out this time after a commit: it bounds latency.
+    ("fetch.wait.max.ms", "100"),
+    ("queued.min.messages", "100000"),
+    // Counts per partition, because partition queues are split.
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "3000"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("check.crcs", "false"),
+];
+
+impl Consumer {
+    /// Makes a member of the group; it joins with [`Consumer::subscribe`].
+    pub fn new(config: &ConsumerConfig<'_>) -> Result<Self, Error> {
+        let mut client = config.cluster.client_config();
+        for (name, value) in DEFAULTS {
+            client.set(name, value);
+        }
+        for (name, value) in config.settings {
+            client.set(name, value);
+        }
+        client
+            .set("group.id", config.group)
+            .set("client.id", config.client_id)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Start offsets are resolved at registration; out of range must be seen, not papered over.
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true");
+        let context = Context {
+            log: ClientLog::new(),
+            events: Mutex::new(VecDeque::new()),
+            is_closing: std::sync::atomic::AtomicBool::new(false),
+        };
+        let base: BaseConsumer<Context> =
+            client.create_with_context(context).map_err(|error| Error::of_call(&error))?;
+        // SAFETY: the client is alive; the queue is destroyed before it.
+        let queue = Queue(unsafe { sys::rd_kafka_queue_new(base.client().native_ptr()) });
+        const BATCH: usize = 1000;
+        Ok(Self {
+            batch: VecDeque::with_capacity(BATCH),
+            raw: vec![ptr::null_mut(); BATCH],
+            queue,
+            names: Vec::new(),
+            base,
+        })
+    }
+
+    /// Joins the group for these topics.
+    pub fn subscribe(&self, topics: &[&str]) -> Result<(), Error> {
+        self.base.subscribe(topics).map_err(|error| Error::of_call(&error))
+    }
+
+    /// Serves the main queue without waiting and takes what the group said since.
+    pub fn group_event(&self) -> Option<GroupEvent> {
+        match self.base.poll(Duration::ZERO) {
+            None => {}
+            // Partition queues are forwarded before they fill, so no record comes this way.
+            Some(Ok(_)) => debug_assert!(false, "a record came through the main queue"),
+            Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(error)) => self.base.context().push(GroupEvent::Trouble(Error::of_call(&error))),
+        }
+        let mut events = self.base.context().events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        events.pop_front()
+    }
+
+    /// What the group committed for these partitions, in one fetch with their metadata. A dead
+    /// owner's open transaction makes this wait (`require_stable`).
+    pub fn committed(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<Committed>, Error> {
+        let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
+        let list = self.base.committed_offsets(list, wait).map_err(|error| Error::of_call(&error))?;
+        partition::committed(&list)
+    }
+
+    /// First and next offset of a partition.
+    pub fn ends(&self, partition: &Partition, wait: Duration) -> Result<(i64, i64), Error> {
+        self.base
+            .fetch_watermarks(&partition.topic, partition.partition, wait)
+            .map_err(|error| Error::of_call(&error))
+    }
+
+    /// The first offset whose record is not older than `timestamp_ms`; `None`: there is no such record.
+    pub fn offset_at(
+        &self,
+        partition: &Partition,
+        timestamp_ms: i64,
+        wait: Duration,
+    ) -> Result<Option<i64>, Error> {
+        let list = partition::list([(partition, Offset::Offset(timestamp_ms))])?;
+        let list = self.base.offsets_for_times(list, wait).map_err(|error| Error::of_call(&error))?;
+        Ok(partition::committed(&list)?.first().and_then(|found| found.offset))
+    }
+
+    /// Takes partitions over, reading from the given offsets; the answer to [`GroupEvent::Assign`].
+    pub fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), Error> {
+        for (partition, _) in starts {
+            self.forward(partition)?;
+        }
+        let list =
+            partition::list(starts.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))?;
+        self.base.incremental_assign(&list).map_err(|error| Error::of_call(&error))
+    }
+
+    /// Lets partitions go; the answer to [`GroupEvent::Revoke`]. Their fetched records are dropped.
+    pub fn release(&mut self, partitions: &[Partition]) -> Result<(), Error> {
+        let names = std::mem::take(&mut self.names);
+        self.batch.retain(|message| {
+            !partitions.iter().any(|partition| {
+                partition.partition == message.partition() && partition.topic == message.topic()
+            })
+        });
+        // A topic handle may be reused for another topic once its partitions are gone.
+        drop(names);
+        let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
+        self.base.incremental_unassign(&list).map_err(|error| Error::of_call(&error))
+    }
+
+    /// Goes on reading at other offsets; everything fetched before is dropped.
+    pub fn rewind(&mut self, starts: &[(Partition, i64)], wait: Duration) -> Result<(), Error> {
+        self.batch.clear();
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let list =
+            partition::list(starts.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))?;
+        let list = self.base.seek_partitions(list, wait).map_err(|error| Error::Away(error.to_string()))?;
+        partition::committed(&list).map(|_| ())
+    }
+
+    /// Partitions that this member still holds, though nobody told the worker otherwise, are lost.
+    pub fn is_assignment_lost(&self) -> bool {
+        self.base.assignment_lost()
+    }
+
+    /// Reads the next batch if the last one is used up; waits at most `wait` for its first record.
+    /// Returns how many records and marks are at hand.
+    pub fn fill(&mut self, wait: Duration) -> usize {
+        if self.batch.is_empty() {
+            // The batch call waits for a *full* batch, so the first record is waited for alone.
+            let first = self.read(wait, 1);
+            if first > 0 {
+                self.read(Duration::ZERO, self.raw.len());
+            }
+        }
+        self.batch.len()
+    }
+
+    fn read(&mut self, wait: Duration, most: usize) -> usize {
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: `raw` has room for `most` pointers; each one filled in is owned by the batch from here on.
+        let count = unsafe {
+            let count = sys::rd_kafka_consume_batch_queue(self.queue.0, wait_ms, self.raw.as_mut_ptr(), most);
+            usize::try_from(count).unwrap_or(0)
+        };
+        for raw in &self.raw[..count] {
+            // SAFETY: the call above filled in `count` live messages.
+            self.batch.push_back(unsafe { Message::own(*raw) });
+        }
+        count
+    }
+
+    /// How many records and marks are at hand.
+    pub fn at_hand(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// The head of the batch.
+    #[inline]
+    pub fn head(&mut self) -> Option<Fetched<'_>> {
+        let handle = self.batch.front()?.topic_handle();
+        let name = match self.names.iter().position(|(known, _)| *known == handle) {
+            Some(at) => at,
+            None => {
+                let topic = self.batch.front()?.topic().to_owned();
+                self.names.push((handle, topic));
+                self.names.len() - 1
+            }
+        };
+        let message = self.batch.front()?;
+        let topic = self.names[name].1.as_str();
+        let error = message.error();
+        if error as i32 == 0 {
+            return Some(Fetched::Record(message.record(topic)));
+        }
+        let (partition, offset) = (message.partition(), message.offset());
+        Some(match error {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                Fetched::End { topic, partition, offset }
+            }
+            code => Fetched::Error { topic, partition, code: code.into(), text: message.error_text() },
+        })
+    }
+
+    /// Done with the head of the batch.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.batch.pop_front();
+    }
+
+    /// Commits outside a transaction, and waits for the broker.
+    pub fn commit(&self, commits: &[Commit]) -> Result<(), Error> {
+        let list = partition::commit_list(commits)?;
+        self.base.commit(&list, CommitMode::Sync).map_err(|error| Error::of_call(&error))
+    }
+
+    /// The group metadata for a transaction's offset commit, fresh. Refused unless this is a member
+    /// in good standing: classic groups accept an offset commit with an empty member, so nothing
+    /// would fence a client that was thrown out.
+    pub(super) fn membership(&self) -> Result<rdkafka::consumer::ConsumerGroupMetadata, Error> {
+        if self.base.assignment_lost() {
+            return Err(Error::Stale("the assignment is lost".to_owned()));
+        }
+        // SAFETY: the client is alive; the metadata is destroyed below, the member id is only looked at.
+        let (is_member, generation) = unsafe {
+            let raw = sys::rd_kafka_consumer_group_metadata(self.base.client().native_ptr());
+            if raw.is_null() {
+                return Err(Error::Stale("there is no group".to_owned()));
+            }
+            let member = sys::rd_kafka_consumer_group_metadata_member_id(raw);
+            let found =
+                (!member.is_null() && *member != 0, sys::rd_kafka_consumer_group_metadata_generation_id(raw));
+            sys::rd_kafka_consumer_group_metadata_destroy(raw);
+            found
+        };
+        if !is_member || generation < 0 {
+            return Err(Error::Stale(format!("not a member of the group (generation {generation})")));
+        }
+        self.base.group_metadata().ok_or_else(|| Error::Stale("there is no group".to_owned()))
+    }
+
+    /// This member is one in good standing; else why it is not.
+    pub fn check_membership(&self) -> Result<(), Error> {
+        self.membership().map(|_| ())
+    }
+
+    /// Leaves the group. Everything at hand is dropped; partitions not yet released go without a commit.
+    pub fn close(mut self) {
+        self.batch.clear();
+        self.base.context().is_closing.store(true, std::sync::atomic::Ordering::Release);
+        self.base.unsubscribe();
+        // An unanswered event would hold the group's state machine for ever.
+        let _ = self.base.unassign();
+        drop(self);
+    }
+
+    fn forward(&self, partition: &Partition) -> Result<(), Error> {
+        let topic = std::ffi::CString::new(partition.topic.as_str())
+            .map_err(|_| Error::Config(format!("topic name {:?} holds a zero byte", partition.topic)))?;
+        // SAFETY: client and queue are alive; the partition's queue handle is given back at once,
+        // the forwarding stays with the partition.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(
+                self.base.client().native_ptr(),
+                topic.as_ptr(),
+                partition.partition,
+            );
+            if queue.is_null() {
+                return Err(Error::Away(format!("partition {partition} has no queue")));
+            }
+            sys::rd_kafka_queue_forward(queue, self.queue.0);
+            sys::rd_kafka_queue_destroy(queue);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! One fetched record, still in librdkafka's memory: lent, not copied.
+
+use std::ffi::CStr;
+use std::os::raw::c_char;
+use std::ptr;
+
+use rdkafka_sys as sys;
+
+use crate::model::{Header, Headers, Record};
+
+/// A fetched message, destroyed when dropped. Neither `Send` nor `Sync`: reading headers writes into it.
+pub(super) struct Message {
+    raw: *mut sys::rd_kafka_message_t,
+}
+
+/// Which topic handle a message came with: equal for all messages of a topic while it is assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TopicHandle(*mut sys::rd_kafka_topic_t);
+
+impl Message {
+    /// # Safety
+    /// `raw` is a live message whose ownership passes here, and its client outlives it.
+    pub(super) unsafe fn own(raw: *mut sys::rd_kafka_message_t) -> Self {
+        Self { raw }
+    }
+
+    #[inline]
+    fn get(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: `raw` is alive until drop.
+        unsafe { &*self.raw }
+    }
+
+    #[inline]
+    pub(super) fn error(&self) -> sys::rd_kafka_resp_err_t {
+        self.get().err
+    }
+
+    #[inline]
+    pub(super) fn partition(&self) -> i32 {
+        self.get().partition
+    }
+
+    #[inline]
+    pub(super) fn offset(&self) -> i64 {
+        self.get().offset
+    }
+
+    #[inline]
+    pub(super) fn topic_handle(&self) -> TopicHandle {
+        TopicHandle(self.get().rkt)
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        let handle = self.get().rkt;
+        if handle.is_null() {
+            return "";
+        }
+        // SAFETY: the handle is alive while the message is; Kafka's topic names are ASCII.
+        unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(handle)) }.to_str().unwrap_or("")
+    }
+
+    pub(super) fn error_text(&self) -> String {
+        // SAFETY: the message is alive; the text is copied.
+        unsafe { CStr::from_ptr(sys::rd_kafka_message_errstr(self.raw)) }.to_string_lossy().into_owned()
+    }
+
+    /// The record, borrowed. `topic` is handed in so that the name is not looked up per record.
+    #[inline]
+    pub(super) fn record<'a>(&'a self, topic: &'a str) -> Record<'a> {
+        let message = self.get();
+        // SAFETY: pointers and lengths of key and payload belong to the live message.
+        let bytes = |start: *mut std::os::raw::c_void, length: usize| {
+            (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) })
+        };
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive.
+        let timestamp_ms = unsafe { sys::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        Record {
+            topic,
+            partition: message.partition,
+            offset: message.offset,
+            timestamp_ms,
+            key: bytes(message.key, message.key_len),
+            value: bytes(message.payload, message.len),
+            headers: self,
+        }
+    }
+}
+
+impl Headers for Message {
+    fn get(&self, index: usize) -> Option<Header<'_>> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: librdkafka parses the headers on the first call and keeps them with the message;
+        // a message belongs to one thread, so nobody parses at the same time.
+        unsafe {
+            if sys::rd_kafka_message_headers(self.raw, &mut headers) as i32 != 0 {
+                return None;
+            }
+            let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null(), 0);
+            if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) as i32 != 0 {
+                return None;
+            }
+            // A name that is no UTF-8 breaks the protocol (KIP-82: names are strings); it matches nothing.
+            let name = CStr::from_ptr(name).to_str().unwrap_or("");
+            let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
+            Some(Header { name, value })
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: owned, and dropped once.
+        unsafe { sys::rd_kafka_message_destroy(self.raw) }
+    }
+}
