@@ -1,0 +1,98 @@
+//! When a worker looks at the clock, and when it cuts.
+
+use std::time::Duration;
+
+/// How many records are handled between two looks at the clock.
+///
+/// A clock read costs as much as a cheap call, so cheap calls are timed in groups of about half a
+/// millisecond and counted with their mean; a call that takes longer than that is timed alone.
+#[derive(Debug)]
+pub struct Stride(u32);
+
+impl Stride {
+    const LONGEST: u32 = 512;
+
+    /// Begins with single records.
+    pub fn new() -> Self {
+        Self(1)
+    }
+
+    /// Records in the next group.
+    pub fn records(&self) -> u32 {
+        self.0
+    }
+
+    /// The last full group took so long.
+    pub fn took(&mut self, time: Duration) {
+        if time < Duration::from_micros(250) {
+            self.0 = (self.0 * 2).min(Self::LONGEST);
+        } else if time > Duration::from_millis(1) {
+            self.0 = (self.0 / 2).max(1);
+        }
+    }
+}
+
+/// When the next cut is due.
+#[derive(Debug)]
+pub struct CutPace {
+    interval: Duration,
+    last_end: Duration,
+    last_took: Duration,
+}
+
+impl CutPace {
+    /// Cuts at most `interval` apart.
+    pub fn new(interval: Duration, now: Duration) -> Self {
+        Self { interval, last_end: now, last_took: Duration::ZERO }
+    }
+
+    /// A cut ended now and took so long.
+    pub fn cut(&mut self, now: Duration, took: Duration) {
+        self.last_end = now;
+        self.last_took = took;
+    }
+
+    /// Nothing was open until now: the interval begins here.
+    pub fn begin(&mut self, now: Duration) {
+        self.last_end = now.max(self.last_end);
+    }
+
+    /// How long until a cut is due: at the interval while records keep coming; with an empty queue at
+    /// once, but no sooner than twice the last cut's duration, so that commits never take most of the time.
+    pub fn wait(&self, now: Duration, is_queue_empty: bool) -> Duration {
+        let pause = if is_queue_empty { (self.last_took * 2).min(self.interval) } else { self.interval };
+        (self.last_end + pause).saturating_sub(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn an_empty_queue_cuts_at_once_but_not_more_than_a_third_of_the_time() {
+        let mut pace = CutPace::new(100 * MS, 0 * MS);
+        assert_eq!(pace.wait(0 * MS, true), 0 * MS);
+        assert_eq!(pace.wait(0 * MS, false), 100 * MS);
+        pace.cut(50 * MS, 10 * MS);
+        assert_eq!(pace.wait(50 * MS, true), 20 * MS);
+        assert_eq!(pace.wait(60 * MS, true), 10 * MS);
+        assert_eq!(pace.wait(60 * MS, false), 90 * MS);
+        assert_eq!(pace.wait(200 * MS, false), 0 * MS);
+    }
+
+    #[test]
+    fn cheap_calls_are_timed_in_groups_and_slow_ones_alone() {
+        let mut stride = Stride::new();
+        for _ in 0..20 {
+            stride.took(Duration::from_micros(10));
+        }
+        assert_eq!(stride.records(), 512);
+        for _ in 0..20 {
+            stride.took(5 * MS);
+        }
+        assert_eq!(stride.records(), 1);
+    }
+}
