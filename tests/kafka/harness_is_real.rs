@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::harness::{Isolation, PrivateBroker, ToSend, cluster, unique, wait_until};
+use crate::harness::{Isolation, PrivateBroker, Supervisor, ToSend, cluster, unique, wait_until};
 
 #[test]
 fn what_was_produced_is_read_back_in_order() {
@@ -81,4 +81,18 @@ fn a_private_broker_comes_back_with_its_port_and_data() {
     let folder = broker.folder().to_owned();
     drop(broker);
     wait_until(Duration::from_secs(10), "the broker's folder to be removed", || !folder.exists());
+}
+
+#[test]
+fn a_supervised_process_and_its_folder_go_when_the_pipe_closes() {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let command = ["sleep", "1000"].map(str::to_owned);
+    let mut supervisor = Supervisor::spawn(&folder, "java", &command);
+    supervisor.order("start");
+    let pid: i32 = std::fs::read_to_string(folder.join("pid")).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    assert!(rustix::process::test_kill_process(pid).is_ok(), "it runs");
+    drop(supervisor);
+    assert!(rustix::process::test_kill_process(pid).is_err(), "it has ended");
+    assert!(!folder.exists());
 }

@@ -109,21 +109,25 @@ impl PrivateBroker {
 
     fn prepare(home: &KafkaHome, settings: &[(&str, &str)]) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("tidemill-test-kafka-").tempdir();
-        // The supervisor removes it: a destructor does not run when the process is killed.
+        // The supervisor removes it, for no destructor runs when the process is killed.
         let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?.keep();
         let [port, controller] = free_ports();
-        let prepared = match home {
+        let address = format!("127.0.0.1:{port}");
+        match home {
             KafkaHome::Jars(jars) => {
+                let file = folder.join("server.properties");
+                let command = java_command(jars, &file);
+                let supervisor = Supervisor::spawn(&folder, "java", &command);
                 let properties = properties(port, controller, &folder.join("data"), settings);
-                java_command(jars, &folder, &properties).map(|command| ("java", command))
+                fs::write(&file, properties).map_err(|error| format!("{}: {error}", file.display()))?;
+                format_data(jars, &file)?;
+                Ok(Self { kafka: Kafka::at(&address), folder, supervisor })
             }
-            KafkaHome::Docker(image) => Ok(("docker", docker_command(image, port, settings))),
-        };
-        let (kind, command) = prepared.inspect_err(|_| {
-            let _ = fs::remove_dir_all(&folder);
-        })?;
-        let supervisor = Supervisor::spawn(&folder, kind, &command);
-        Ok(Self { kafka: Kafka::at(&format!("127.0.0.1:{port}")), folder, supervisor })
+            KafkaHome::Docker(image) => {
+                let supervisor = Supervisor::spawn(&folder, "docker", &docker_command(image, port, settings));
+                Ok(Self { kafka: Kafka::at(&address), folder, supervisor })
+            }
+        }
     }
 
     fn wait_until_up(&self) -> Result<(), String> {
@@ -196,23 +200,23 @@ fn properties(port: u16, controller: u16, data: &Path, settings: &[(&str, &str)]
     all.map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
-/// Formats the data folder and gives the command that runs the broker.
-fn java_command(jars: &Path, folder: &Path, properties: &str) -> Result<Vec<String>, String> {
-    let file = folder.join("server.properties");
-    fs::write(&file, properties).map_err(|error| format!("{}: {error}", file.display()))?;
-    let file = file.display().to_string();
+/// The command that runs the broker with these properties.
+fn java_command(jars: &Path, properties: &Path) -> Vec<String> {
     let class_path = format!("{}/*", jars.display());
+    let java = ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", &class_path, "kafka.Kafka"];
+    java.into_iter().map(str::to_owned).chain([properties.display().to_string()]).collect()
+}
+
+/// Kafka starts in a formatted folder only.
+fn format_data(jars: &Path, properties: &Path) -> Result<(), String> {
     let cluster_id = URL_SAFE_NO_PAD.encode(&unique("cluster-of-tests").as_bytes()[..16]);
-    let quick = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path];
-    run(Command::new("java").args(quick).args(["kafka.tools.StorageTool", "format"]).args([
-        "--cluster-id",
-        &cluster_id,
-        "--config",
-        &file,
-    ]))
+    run(Command::new("java")
+        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .arg(format!("{}/*", jars.display()))
+        .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id, "--config"])
+        .arg(properties))
     .map_err(|error| format!("Kafka's data folder cannot be formatted: {error}"))?;
-    let java = ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", &class_path, "kafka.Kafka", &file];
-    Ok(java.map(str::to_owned).to_vec())
+    Ok(())
 }
 
 /// The command that runs the broker as a container: its name, then `docker run …`.

@@ -24,5 +24,6 @@ mod worker;
 
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
+pub use supervisor::Supervisor;
 pub use wait::{try_wait, wait_until};
 pub use worker::{Signal, Worker, free_port};
