@@ -52,6 +52,7 @@ fn an_aborted_transaction_is_invisible_to_read_committed() {
     let values = |isolation| {
         cluster().read_all(&topic, isolation).iter().map(|r| r.text().to_owned()).collect::<Vec<_>>()
     };
+    wait_until(within, "the marker of the last commit", || values(Isolation::ReadCommitted).len() == 2);
     assert_eq!(values(Isolation::ReadCommitted), ["kept", "kept too"]);
     assert_eq!(values(Isolation::ReadUncommitted), ["kept", "dropped", "kept too"]);
 }

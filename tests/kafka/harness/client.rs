@@ -191,7 +191,8 @@ impl Kafka {
     }
 
     /// Reads a topic from its start to the end that stands when the reader comes to it, by partition and offset.
-    /// In `ReadCommitted` the end is the first open transaction.
+    /// In `ReadCommitted` the end is the first open transaction, and one stays open until its marker is written,
+    /// which is shortly after its commit was acknowledged: poll for what is expected.
     pub fn read_all(&self, topic: &str, isolation: Isolation) -> Vec<ReadRecord> {
         let consumer: BaseConsumer = self
             .config()

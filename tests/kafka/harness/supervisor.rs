@@ -53,7 +53,7 @@ pub fn no_longer_kill_at_end(pid: u32) {
 }
 
 fn tell_reaper(line: &str) {
-    static REAPER: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
+    static REAPER: OnceLock<Mutex<Child>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
         let script = r#"trap : INT HUP TERM
             pids=' '
@@ -65,11 +65,11 @@ fn tell_reaper(line: &str) {
                 esac
             done
             for pid in $pids; do kill -s KILL "$pid" 2>/dev/null; done"#;
-        let mut shell = detached(Command::new("sh").args(["-c", script]));
-        Mutex::new(shell.stdin.take().expect("standard input is piped"))
+        Mutex::new(detached(Command::new("sh").args(["-c", script])))
     });
     let mut reaper = reaper.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    writeln!(reaper, "{line}").expect("the reaper reads until this process ends");
+    let lines = reaper.stdin.as_mut().expect("standard input is piped");
+    writeln!(lines, "{line}").expect("the reaper reads until this process ends");
 }
 
 /// Starts a shell in a process group of its own (Ctrl-C goes to the tests' group), with nothing of this
