@@ -4,4 +4,5 @@
 
 mod harness;
 
+mod admin;
 mod harness_is_real;
