@@ -4,6 +4,10 @@
     reason = "batch reads, produce with opaque and headers, and lists need librdkafka's C interface"
 )]
 
+pub mod admin;
+mod admin_error;
+mod admin_memory;
+mod admin_native;
 mod client;
 mod cluster;
 mod consumer;
@@ -13,6 +17,7 @@ mod message;
 mod partition;
 mod producer;
 
+pub use admin::{Admin, AdminError};
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};

@@ -1,3 +1,8 @@
-//! Tests.
+//! Promises that only a real Apache Kafka can show: one scenario a file, named as the promise it keeps.
+//!
+//! The broker comes from [`harness`], one for the whole run.
 
-fn main() {}
+mod harness;
+
+mod admin;
+mod harness_is_real;

@@ -1,0 +1,407 @@
+//! Questions to a cluster and changes to it, outside of any consumer: which topics are there, where they begin
+//! and end, what a group has committed and who is in it. Every call blocks until its deadline at most, and tries
+//! again what passes by itself (a coordinator that loads, a leader that moves).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+pub use super::admin_error::AdminError;
+use super::admin_memory::{Place, Refusal};
+use super::admin_native::Native;
+use super::cluster::Cluster;
+use crate::model::{Clock, CreateTopic, SystemClock};
+
+/// How long a call may take unless [`Admin::within`] says otherwise.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// A client that asks and administers. Calls block: never from an async thread.
+pub struct Admin {
+    native: Native,
+    brokers: String,
+    within: Duration,
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Partitions; `None`: the broker's default.
+    pub partitions: Option<u32>,
+    /// Replication factor; `None`: the broker's default.
+    pub replication: Option<u16>,
+    /// Topic settings.
+    pub config: BTreeMap<String, String>,
+}
+
+impl NewTopic {
+    /// The topic `name`, made as a manifest says.
+    pub fn new(name: &str, how: &CreateTopic) -> Self {
+        let CreateTopic { partitions, replication, config } = how.clone();
+        Self { name: name.to_owned(), partitions, replication, config }
+    }
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// The first that is still there (log start).
+    Earliest,
+    /// One past the last that a reader of the asked isolation can see.
+    Latest,
+    /// The first record whose timestamp is at or after this, milliseconds since the epoch.
+    Timestamp(i64),
+}
+
+/// What a reader sees of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Up to the first open transaction.
+    ReadCommitted,
+    /// Everything.
+    ReadUncommitted,
+}
+
+/// What a group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The committed offset; `None`: the group has committed none.
+    pub offset: Option<i64>,
+    /// The text that was committed with it.
+    pub metadata: String,
+}
+
+/// An offset to be committed from outside of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCommit {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset, not negative.
+    pub offset: i64,
+    /// The text to be committed with it.
+    pub metadata: String,
+}
+
+/// A consumer group as its coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// `Empty`, `Stable`, `Dead` and so on, in Kafka's words.
+    pub state: String,
+    /// Its members now.
+    pub members: Vec<Member>,
+}
+
+/// One member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// `client.id`.
+    pub client_id: String,
+    /// The id that the coordinator or the member gave.
+    pub member_id: String,
+    /// `group.instance.id` of a static member.
+    pub instance_id: Option<String>,
+    /// Where it connects from.
+    pub host: String,
+}
+
+impl Admin {
+    /// A client for `cluster`. Nothing connects yet.
+    pub fn new(cluster: &Cluster) -> Result<Self, AdminError> {
+        let native = Native::new(cluster).map_err(|error| AdminError::Settings(error.to_string()))?;
+        Ok(Self { native, brokers: cluster.brokers().to_owned(), within: WITHIN })
+    }
+
+    /// The same client with another deadline per call (15 s by default).
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.within = deadline;
+        self
+    }
+
+    /// How many partitions each topic has; `None`: there is no such topic. Asking makes no topic.
+    pub fn topics(&self, names: &[&str]) -> Result<BTreeMap<String, Option<usize>>, AdminError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let doing = || format!("describe topic {}", names.join(", "));
+        self.retrying(&doing, |left| {
+            let mut found = BTreeMap::new();
+            for (name, answer) in self.native.describe_topics(names, left)? {
+                let partitions = match answer {
+                    Ok(count) => Some(count),
+                    Err(Refusal { code: Code::UnknownTopicOrPartition | Code::UnknownTopic, .. }) => None,
+                    // A name that Kafka does not take is a name that no topic has.
+                    Err(Refusal { code: Code::InvalidTopic, .. }) => None,
+                    Err(refusal) => return Err(refusal.on(&name).into()),
+                };
+                found.insert(name, partitions);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Makes those of the topics that are missing, and waits until they can be used. A topic that is
+    /// there stays as it is.
+    pub fn create_topics(&self, topics: &[NewTopic]) -> Result<(), AdminError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        let doing = || format!("create topic {}", names.join(", "));
+        self.retrying(&doing, |left| {
+            for (topic, answer) in self.native.create_topics(topics, left)? {
+                match answer {
+                    Ok(()) | Err(Refusal { code: Code::TopicAlreadyExists, .. }) => {}
+                    Err(refusal) if refusal.passes() || refusal.is_about_rights() => {
+                        return Err(refusal.on(&topic).into());
+                    }
+                    Err(Refusal { reason, .. }) => {
+                        return Err(Halt::Ended(AdminError::NotCreated { topic, reason }));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        // The controller answers before every broker knows.
+        self.retrying(&doing, |left| {
+            for (name, answer) in self.native.describe_topics(&names, left)? {
+                answer.map_err(|refusal| match refusal.code {
+                    Code::UnknownTopicOrPartition => Refusal { code: Code::LeaderNotAvailable, ..refusal },
+                    _ => refusal.on(&name),
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The offset of each partition at the asked place, in the order of the questions. `None`: no record
+    /// has such a timestamp yet. A partition may be asked for once a call.
+    pub fn list_offsets(
+        &self,
+        queries: &[(&str, i32, OffsetAt)],
+        isolation: Isolation,
+    ) -> Result<Vec<Option<i64>>, AdminError> {
+        if queries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = || "list offsets".to_owned();
+        self.retrying(&doing, |left| {
+            let mut found = BTreeMap::new();
+            let answers = match self.native.list_offsets(queries, isolation, left) {
+                // What librdkafka says when it finds a leader for none of the partitions.
+                Err(Refusal { code: Code::NoEnt, reason }) => {
+                    self.check_existence(queries, left)?;
+                    return Err(Refusal { code: Code::LeaderNotAvailable, reason }.into());
+                }
+                answers => answers?,
+            };
+            for (place, answer) in answers {
+                settled(&place.topic, place.partition, answer)?;
+                found.insert((place.topic, place.partition), place.offset);
+            }
+            let answers = queries.iter().map(|&(topic, partition, _)| {
+                let offset = found.get(&(topic.to_owned(), partition)).copied();
+                offset.map(|offset| (offset >= 0).then_some(offset)).ok_or_else(|| {
+                    Halt::Ended(AdminError::NoPartition { topic: topic.to_owned(), partition })
+                })
+            });
+            answers.collect()
+        })
+    }
+
+    /// What `group` has committed: for these partitions, or for all that it has committed for. With
+    /// `require_stable` offsets inside open transactions are waited for (KIP-447).
+    pub fn committed(
+        &self,
+        group: &str,
+        partitions: Option<&[(&str, i32)]>,
+        require_stable: bool,
+    ) -> Result<Vec<Committed>, AdminError> {
+        if partitions.is_some_and(<[_]>::is_empty) {
+            return Ok(Vec::new());
+        }
+        let doing = || format!("read the committed offsets of group {group}");
+        self.retrying(&doing, |left| {
+            let mut found = Vec::new();
+            for (committed, answer) in self.native.committed(group, partitions, require_stable, left)? {
+                match answer {
+                    // Of a topic that is gone nothing is committed.
+                    Err(refusal) if !refusal.is_about_missing() => {
+                        settled(&committed.topic, committed.partition, Err(refusal))?;
+                    }
+                    _ => found.push(committed),
+                }
+            }
+            found.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+            Ok(found)
+        })
+    }
+
+    /// Commits offsets for a group that has no members: start offsets at registration, a restored place.
+    /// Fails with [`AdminError::GroupInUse`] when somebody has joined.
+    pub fn commit_for_empty_group(&self, group: &str, commits: &[NewCommit]) -> Result<(), AdminError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<Place> = commits
+            .iter()
+            .map(|commit| Place {
+                topic: commit.topic.clone(),
+                partition: commit.partition,
+                offset: commit.offset,
+                metadata: commit.metadata.clone(),
+            })
+            .collect();
+        let doing = || format!("commit offsets for group {group}");
+        let in_use = |refusal: &Refusal| {
+            matches!(
+                refusal.code,
+                Code::NonEmptyGroup
+                    | Code::UnknownMemberId
+                    | Code::IllegalGeneration
+                    | Code::RebalanceInProgress
+                    | Code::StaleMemberEpoch
+            )
+        };
+        let judged = |answer: Result<(), Refusal>, place: Option<&Place>| match answer {
+            Err(refusal) if in_use(&refusal) => {
+                Err(Halt::Ended(AdminError::GroupInUse { group: group.to_owned() }))
+            }
+            answer => match place {
+                Some(place) => settled(&place.topic, place.partition, answer),
+                None => Ok(answer?),
+            },
+        };
+        self.retrying(&doing, |left| {
+            let answers = match self.native.alter_committed(group, &places, left) {
+                Ok(answers) => answers,
+                Err(refusal) => return judged(Err(refusal), None),
+            };
+            answers.into_iter().try_for_each(|(place, answer)| judged(answer, Some(&place)))
+        })
+    }
+
+    /// Who is in `group`. A group that nobody knows is `Dead` and empty, as in Kafka's tools.
+    pub fn group(&self, group: &str) -> Result<Group, AdminError> {
+        let doing = || format!("describe group {group}");
+        self.retrying(&doing, |left| match self.native.describe_group(group, left) {
+            Err(Refusal { code: Code::GroupIdNotFound, .. }) => {
+                Ok(Group { state: "Dead".to_owned(), members: Vec::new() })
+            }
+            answer => Ok(answer?),
+        })
+    }
+
+    /// Fails for the first of the partitions that is not there.
+    fn check_existence(&self, queries: &[(&str, i32, OffsetAt)], left: Duration) -> Result<(), Halt> {
+        let names: BTreeSet<&str> = queries.iter().map(|query| query.0).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        for (name, answer) in self.native.describe_topics(&names, left)? {
+            let count = answer.as_ref().map_or(0, |count| *count);
+            let refusal = answer.err().filter(|refusal| !refusal.is_about_missing());
+            if let Some(refusal) = refusal {
+                return Err(refusal.on(&name).into());
+            }
+            let mut asked = queries.iter().filter(|query| query.0 == name).map(|query| query.1);
+            if let Some(partition) = asked.find(|&partition| partition < 0 || partition as usize >= count) {
+                return Err(Halt::Ended(AdminError::NoPartition { topic: name, partition }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries until the deadline what passes by itself.
+    fn retrying<T>(
+        &self,
+        doing: &dyn Fn() -> String,
+        mut attempt: impl FnMut(Duration) -> Result<T, Halt>,
+    ) -> Result<T, AdminError> {
+        let clock = SystemClock::start();
+        loop {
+            let left = self.within.saturating_sub(clock.now().elapsed);
+            let refusal = match attempt(left.max(Duration::from_millis(1))) {
+                Ok(value) => return Ok(value),
+                Err(Halt::Ended(error)) => return Err(error),
+                Err(Halt::Refused(refusal)) => refusal,
+            };
+            if !refusal.passes() || clock.now().elapsed >= self.within {
+                return Err(self.error(refusal, doing()));
+            }
+            self.native.turn();
+        }
+    }
+
+    fn error(&self, refusal: Refusal, doing: String) -> AdminError {
+        let brokers = self.brokers.clone();
+        if matches!(refusal.code, Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed) {
+            return AdminError::Unauthenticated { brokers, reason: refusal.reason };
+        }
+        if refusal.is_about_rights() {
+            return AdminError::Unauthorized { doing, reason: refusal.reason };
+        }
+        if refusal.passes() {
+            let reason = self.native.last_trouble().unwrap_or(refusal.reason);
+            return AdminError::Unreachable { brokers, within: self.within, doing, reason };
+        }
+        AdminError::Refused { doing, reason: refusal.reason }
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("brokers", &self.brokers).field("within", &self.within).finish()
+    }
+}
+
+/// How an attempt ends without a value: for good, or by a refusal that is judged in one place.
+enum Halt {
+    Ended(AdminError),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A partition's own answer.
+fn settled(topic: &str, partition: i32, answer: Result<(), Refusal>) -> Result<(), Halt> {
+    answer.map_err(|refusal| {
+        if refusal.is_about_missing() {
+            return Halt::Ended(AdminError::NoPartition { topic: topic.to_owned(), partition });
+        }
+        Halt::Refused(refusal.on(&format!("{topic}/{partition}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_away_is_named_with_the_reason_and_what_to_check() {
+        // Port 1 of this machine: nothing listens there.
+        let admin = Admin::new(&Cluster::new("127.0.0.1:1", [])).unwrap().within(Duration::from_millis(600));
+        let error = admin.topics(&["rides"]).unwrap_err();
+        assert!(error.is_transient());
+        let message = error.to_string();
+        for part in ["127.0.0.1:1", "describe topic rides", "refused", "check the address"] {
+            assert!(message.contains(part), "{part:?} is missing in: {message}");
+        }
+    }
+
+    #[test]
+    fn settings_that_librdkafka_does_not_know_are_named() {
+        let cluster = Cluster::new("127.0.0.1:1", [("no.such.setting".to_owned(), "1".to_owned())]);
+        let message = Admin::new(&cluster).unwrap_err().to_string();
+        assert!(message.contains("no.such.setting"), "{message}");
+    }
+}

@@ -1,0 +1,338 @@
+//! The raw half of [`Admin`](super::admin::Admin): librdkafka's admin calls, of which rdkafka wraps some only
+//! (ListOffsets and the committed offsets of a group are missing there). Each call hands librdkafka a request
+//! and a queue of its own, waits at that queue, and copies the answer into owned values.
+
+#![allow(unsafe_code, reason = "these calls exist in C alone")]
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::bindings as rd;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::types::{RDKafka, RDKafkaAdminOp as Op};
+
+use super::admin::{Committed, Group, Isolation, Member, NewTopic, OffsetAt};
+use super::admin_memory::{
+    Answer, Answers, Options, OwnedNewTopic, Place, PlaceList, Queue, Refusal, array, c_string, group_places,
+    no_answer, no_error, place, refused, taken_error, text,
+};
+use super::cluster::Cluster;
+use crate::model::{Clock, SystemClock};
+
+/// How often the client's own events are served while an answer is awaited.
+const TURN: Duration = Duration::from_millis(50);
+
+/// A client that asks only: a producer, because that is the kind without a group or a position.
+pub(super) struct Native {
+    client: BaseProducer<Noted>,
+}
+
+impl Native {
+    pub fn new(cluster: &Cluster) -> Result<Self, KafkaError> {
+        let config = cluster.client_config();
+        BaseProducer::from_config_and_context(&config, Noted::default()).map(|client| Self { client })
+    }
+
+    /// The last thing that the client said about its connections.
+    pub fn last_trouble(&self) -> Option<String> {
+        self.client.context().lock().reason.clone()
+    }
+
+    /// Serves the client's events for one turn: the pause between two attempts.
+    pub fn turn(&self) {
+        self.client.poll(TURN);
+    }
+
+    /// Partition count of each topic.
+    pub fn describe_topics(&self, names: &[&str], within: Duration) -> Answers<String, usize> {
+        let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, within)?;
+        self.ask(within, |rk, queue| {
+            // SAFETY: the pointers are valid C strings until the end of the block; librdkafka copies them
+            // into the collection and the collection into the request.
+            unsafe {
+                let topics =
+                    rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+                rd::rd_kafka_DescribeTopics(rk, topics, options.0, queue);
+                rd::rd_kafka_TopicCollection_destroy(topics);
+            }
+        })?
+        .read(|event| {
+            // SAFETY: the event answers DescribeTopics; what it points to lives as long as the event.
+            unsafe {
+                let result = rd::rd_kafka_event_DescribeTopics_result(event);
+                let topics = array(|count| rd::rd_kafka_DescribeTopics_result_topics(result, count));
+                let topics = topics.iter().map(|&topic| {
+                    let answer = no_error(rd::rd_kafka_TopicDescription_error(topic)).map(|()| {
+                        array(|count| rd::rd_kafka_TopicDescription_partitions(topic, count)).len()
+                    });
+                    (text(rd::rd_kafka_TopicDescription_name(topic)), answer)
+                });
+                topics.collect()
+            }
+        })
+    }
+
+    /// The outcome for each topic.
+    pub fn create_topics(&self, topics: &[NewTopic], within: Duration) -> Answers<String> {
+        let mut wanted = topics.iter().map(OwnedNewTopic::new).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = wanted.iter_mut().map(|topic| topic.0).collect();
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_CREATETOPICS, within)?;
+        self.ask(within, |rk, queue| {
+            // SAFETY: the topics live until the end of this function; librdkafka copies them into the request.
+            unsafe { rd::rd_kafka_CreateTopics(rk, pointers.as_mut_ptr(), pointers.len(), options.0, queue) }
+        })?
+        .read(|event| {
+            // SAFETY: the event answers CreateTopics; what it points to lives as long as the event.
+            unsafe {
+                let result = rd::rd_kafka_event_CreateTopics_result(event);
+                let topics = array(|count| rd::rd_kafka_CreateTopics_result_topics(result, count));
+                let topics = topics.iter().map(|&topic| {
+                    let reason = rd::rd_kafka_topic_result_error_string(topic);
+                    let answer = refused(rd::rd_kafka_topic_result_error(topic), reason);
+                    (text(rd::rd_kafka_topic_result_name(topic)), answer)
+                });
+                topics.collect()
+            }
+        })
+    }
+
+    /// The offset that each partition answers with, -1 for none. Partitions must be distinct.
+    pub fn list_offsets(
+        &self,
+        queries: &[(&str, i32, OffsetAt)],
+        isolation: Isolation,
+        within: Duration,
+    ) -> Answers<Place> {
+        let list = PlaceList::new(queries.iter().map(|&(topic, partition, at)| {
+            let offset = match at {
+                OffsetAt::Earliest => -2,
+                OffsetAt::Latest => -1,
+                OffsetAt::Timestamp(ms) => ms.max(0),
+            };
+            (topic, partition, offset, "")
+        }))?;
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, within)?;
+        let level = match isolation {
+            Isolation::ReadCommitted => {
+                rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
+            }
+            Isolation::ReadUncommitted => {
+                rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+            }
+        };
+        // SAFETY: options for this operation, just made; the error is taken over.
+        unsafe { taken_error(rd::rd_kafka_AdminOptions_set_isolation_level(options.0, level)) }?;
+        // SAFETY: list and options outlive the call, which copies both.
+        self.ask(within, |rk, queue| unsafe { rd::rd_kafka_ListOffsets(rk, list.0, options.0, queue) })?.read(
+            |event| {
+                // SAFETY: the event answers ListOffsets; what it points to lives as long as the event.
+                unsafe {
+                    let result = rd::rd_kafka_event_ListOffsets_result(event);
+                    let infos = array(|count| rd::rd_kafka_ListOffsets_result_infos(result, count));
+                    let infos = infos.iter();
+                    infos.map(|&i| place(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(i))).collect()
+                }
+            },
+        )
+    }
+
+    /// Committed offsets of a group, of these partitions or of all that have one.
+    pub fn committed(
+        &self,
+        group: &str,
+        partitions: Option<&[(&str, i32)]>,
+        require_stable: bool,
+        within: Duration,
+    ) -> Answers<Committed> {
+        let list = partitions.map(|list| PlaceList::new(list.iter().map(|&(topic, p)| (topic, p, 0, ""))));
+        let list = list.transpose()?;
+        let group = c_string(group)?;
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, within)?;
+        // SAFETY: options for this operation, just made; the error is taken over.
+        unsafe {
+            let stable = c_int::from(require_stable);
+            taken_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, stable))
+        }?;
+        let answer = self.ask(within, |rk, queue| {
+            let list = list.as_ref().map_or(ptr::null(), |list| list.0.cast_const());
+            // SAFETY: group and list outlive the block; the request keeps copies, so it is destroyed here.
+            unsafe {
+                let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list);
+                rd::rd_kafka_ListConsumerGroupOffsets(rk, &mut request, 1, options.0, queue);
+                rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
+            }
+        })?;
+        let places = answer.read(|event| {
+            // SAFETY: the event answers ListConsumerGroupOffsets; what it points to lives as long as it.
+            unsafe {
+                let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
+                group_places(array(|count| {
+                    rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, count)
+                }))
+            }
+        })??;
+        let committed = places.into_iter().map(|(place, answer)| {
+            let offset = (place.offset >= 0).then_some(place.offset);
+            let Place { topic, partition, metadata, .. } = place;
+            (Committed { topic, partition, offset, metadata }, answer)
+        });
+        Ok(committed.collect())
+    }
+
+    /// Sets the committed offsets of a group that has no members.
+    pub fn alter_committed(&self, group: &str, places: &[Place], within: Duration) -> Answers<Place> {
+        let list = places.iter().map(|p| (p.topic.as_str(), p.partition, p.offset, p.metadata.as_str()));
+        let list = PlaceList::new(list)?;
+        let group = c_string(group)?;
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, within)?;
+        self.ask(within, |rk, queue| {
+            // SAFETY: group and list outlive the block; the request keeps copies, so it is destroyed here.
+            unsafe {
+                let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), list.0);
+                rd::rd_kafka_AlterConsumerGroupOffsets(rk, &mut request, 1, options.0, queue);
+                rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+            }
+        })?
+        .read(|event| {
+            // SAFETY: the event answers AlterConsumerGroupOffsets; what it points to lives as long as it.
+            unsafe {
+                let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event);
+                group_places(array(|count| {
+                    rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, count)
+                }))
+            }
+        })?
+    }
+
+    /// State and members of a group.
+    pub fn describe_group(&self, group: &str, within: Duration) -> Result<Group, Refusal> {
+        let name = c_string(group)?;
+        let mut pointer = name.as_ptr();
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, within)?;
+        self.ask(within, |rk, queue| {
+            // SAFETY: one C string, which librdkafka copies.
+            unsafe { rd::rd_kafka_DescribeConsumerGroups(rk, &mut pointer, 1, options.0, queue) }
+        })?
+        .read(|event| {
+            // SAFETY: the event answers DescribeConsumerGroups; what it points to lives as long as it.
+            unsafe {
+                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+                let groups = array(|count| rd::rd_kafka_DescribeConsumerGroups_result_groups(result, count));
+                let &group = groups.first().ok_or_else(no_answer)?;
+                no_error(rd::rd_kafka_ConsumerGroupDescription_error(group))?;
+                let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
+                let count = rd::rd_kafka_ConsumerGroupDescription_member_count(group);
+                let members = (0..count).map(|index| {
+                    let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
+                    let instance = text(rd::rd_kafka_MemberDescription_group_instance_id(member));
+                    Member {
+                        client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
+                        member_id: text(rd::rd_kafka_MemberDescription_consumer_id(member)),
+                        instance_id: (!instance.is_empty()).then_some(instance),
+                        host: text(rd::rd_kafka_MemberDescription_host(member)),
+                    }
+                });
+                let members = members.collect();
+                Ok(Group { state: text(rd::rd_kafka_consumer_group_state_name(state)), members })
+            }
+        })?
+    }
+
+    fn options(&self, operation: Op, within: Duration) -> Result<Options, Refusal> {
+        let timeout_ms = c_int::try_from(within.as_millis()).unwrap_or(c_int::MAX).clamp(1, 3_600_000);
+        let mut message = [0 as c_char; 256];
+        // SAFETY: the client outlives the options (both are of this call); the buffer has the size that is named.
+        unsafe {
+            let options = Options(rd::rd_kafka_AdminOptions_new(self.rk(), operation));
+            let size = message.len();
+            let code = rd::rd_kafka_AdminOptions_set_request_timeout(
+                options.0,
+                timeout_ms,
+                message.as_mut_ptr(),
+                size,
+            );
+            refused(code, message.as_ptr())?;
+            Ok(options)
+        }
+    }
+
+    fn rk(&self) -> *mut RDKafka {
+        self.client.client().native_ptr()
+    }
+
+    /// Submits a request and waits for its answer. A client that is refused entry says so in its own events
+    /// and would try until the deadline; that ends the wait at once.
+    fn ask(
+        &self,
+        within: Duration,
+        submit: impl FnOnce(*mut RDKafka, *mut rd::rd_kafka_queue_t),
+    ) -> Result<Answer, Refusal> {
+        let clock = SystemClock::start();
+        // SAFETY: the client lives; the queue is destroyed by its guard.
+        let queue = Queue(unsafe { rd::rd_kafka_queue_new(self.rk()) });
+        submit(self.rk(), queue.0);
+        loop {
+            // SAFETY: the queue is this call's own; an event that comes is owned by the answer.
+            let event = unsafe { rd::rd_kafka_queue_poll(queue.0, TURN.as_millis() as c_int) };
+            if !event.is_null() {
+                return Ok(Answer(event));
+            }
+            self.client.poll(Duration::ZERO);
+            if let Some(refused) = self.client.context().lock().refused_entry.clone() {
+                return Err(refused);
+            }
+            // librdkafka answers when the request's time is over; this is for the case that it does not.
+            if clock.now().elapsed > within + Duration::from_secs(1) {
+                let code = Code::OperationTimedOut;
+                return Err(Refusal { code, reason: code.to_string() });
+            }
+        }
+    }
+}
+
+/// What the client says unasked.
+#[derive(Default)]
+struct Noted(Mutex<Trouble>);
+
+#[derive(Default)]
+struct Trouble {
+    reason: Option<String>,
+    refused_entry: Option<Refusal>,
+}
+
+impl Noted {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Noted {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut noted = self.lock();
+        if let Some(code @ (Code::Authentication | Code::SSL)) = error.rdkafka_error_code() {
+            noted.refused_entry = Some(Refusal { code, reason: reason.to_owned() });
+        }
+        // "all brokers down" follows the reason and says less.
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            noted.reason = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Noted {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

@@ -1,0 +1,309 @@
+//! What a scenario does with a cluster by hand: make topics, write records, read everything back.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::wait::{Deadline, pause};
+
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+
+/// A name that no other test and no other run uses: `<stem>-<process>-<time>-<n>`.
+pub fn unique(stem: &str) -> String {
+    use tidemill::model::{Clock as _, SystemClock};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let time = SystemClock::start().now().wall_ms % 100_000_000;
+    format!("{stem}-{}-{time}-{n}", std::process::id())
+}
+
+/// A cluster, by its address.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    brokers: String,
+}
+
+/// What a reader sees of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Aborted and open transactions are not seen.
+    ReadCommitted,
+    /// Everything is seen.
+    ReadUncommitted,
+}
+
+/// One record as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadRecord {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since the epoch; -1 when the record has none.
+    pub timestamp_ms: i64,
+}
+
+impl ReadRecord {
+    /// The value as text; empty for null.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(self.value.as_deref().unwrap_or_default()).expect("a value that is text")
+    }
+
+    /// The key as text; empty for null.
+    pub fn key_text(&self) -> &str {
+        std::str::from_utf8(self.key.as_deref().unwrap_or_default()).expect("a key that is text")
+    }
+
+    /// The last header called `name`, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
+        Some(std::str::from_utf8(value.as_deref()?).expect("a header that is text"))
+    }
+}
+
+/// One record to write.
+#[derive(Debug, Clone, Default)]
+pub struct ToSend {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// By the key's murmur2 when `None`.
+    pub partition: Option<i32>,
+    pub timestamp_ms: Option<i64>,
+}
+
+impl ToSend {
+    /// A record with key and value.
+    pub fn new(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        Self { key: Some(key.as_ref().to_vec()), value: Some(value.as_ref().to_vec()), ..Self::default() }
+    }
+
+    /// A record with a value and the null key.
+    pub fn value(value: impl AsRef<[u8]>) -> Self {
+        Self { value: Some(value.as_ref().to_vec()), ..Self::default() }
+    }
+
+    /// With a header more.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), Some(value.as_ref().to_vec())));
+        self
+    }
+
+    /// To this partition.
+    pub fn to(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// With this timestamp.
+    pub fn at(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+}
+
+impl Kafka {
+    /// The cluster at `brokers`.
+    pub fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.to_owned() }
+    }
+
+    /// Its address, `host:port,…`.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The same cluster as the product's clients take it.
+    pub fn as_cluster(&self) -> tidemill::kafka::Cluster {
+        tidemill::kafka::Cluster::new(&self.brokers, [])
+    }
+
+    /// A client configuration for this cluster, for what the harness does not do.
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    /// Does it answer? A combined node answers before it lets clients in, hence the unfenced broker in its list.
+    pub fn is_up(&self) -> Result<(), String> {
+        let client: BaseConsumer = self.config().set("log_level", "0").create().map_err(|e| e.to_string())?;
+        let metadata = client.fetch_metadata(None, Duration::from_secs(5)).map_err(|e| e.to_string())?;
+        if metadata.brokers().is_empty() { Err("no broker is registered yet".to_owned()) } else { Ok(()) }
+    }
+
+    /// Makes a topic, with topic settings, and waits until clients see it.
+    pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (setting, value) in config {
+            topic = topic.set(setting, value);
+        }
+        let options =
+            AdminOptions::new().operation_timeout(Some(CALL_WITHIN)).request_timeout(Some(CALL_WITHIN));
+        for result in block_on(admin.create_topics([&topic], &options)).expect("topics are created") {
+            result.unwrap_or_else(|(name, code)| panic!("topic {name} cannot be made: {code}"));
+        }
+        super::wait_until(CALL_WITHIN, &format!("topic {name} to be seen"), || {
+            self.partitions(name).is_some_and(|seen| seen == partitions)
+        });
+    }
+
+    /// How many partitions a topic has; `None`: there is no such topic.
+    pub fn partitions(&self, name: &str) -> Option<i32> {
+        let client: BaseConsumer = self.config().create().expect("a client");
+        let metadata = client.fetch_metadata(Some(name), CALL_WITHIN).expect("the broker answers");
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+        if topic.error().is_some() { None } else { Some(topic.partitions().len() as i32) }
+    }
+
+    /// Deletes topics.
+    pub fn delete_topics(&self, names: &[&str]) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(CALL_WITHIN));
+        for result in block_on(admin.delete_topics(names, &options)).expect("topics are deleted") {
+            result.unwrap_or_else(|(name, code)| panic!("topic {name} cannot be deleted: {code}"));
+        }
+    }
+
+    /// Writes records and waits until all are acknowledged. Keys land where a Java producer puts them.
+    pub fn produce(&self, topic: &str, records: impl IntoIterator<Item = ToSend>) {
+        let mut config = self.config();
+        config.set("partitioner", "murmur2_random").set("linger.ms", "2").set("enable.idempotence", "true");
+        let producer: ThreadedProducer<Failed> =
+            config.create_with_context(Failed::default()).expect("a producer");
+        for record in records {
+            send(&producer, topic, &record);
+        }
+        producer.flush(CALL_WITHIN).expect("records are acknowledged");
+        let failed = producer.context().0.lock().expect("no panic under the lock");
+        assert!(failed.is_empty(), "{} records were not written, the first: {}", failed.len(), failed[0]);
+    }
+
+    /// Reads a topic from its start to the end that stands when the reader comes to it, by partition and offset.
+    /// In `ReadCommitted` the end is the first open transaction, and one stays open until its marker is written,
+    /// which is shortly after its commit was acknowledged: poll for what is expected.
+    pub fn read_all(&self, topic: &str, isolation: Isolation) -> Vec<ReadRecord> {
+        let consumer: BaseConsumer = self
+            .config()
+            .set("group.id", unique("reader"))
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .set(
+                "isolation.level",
+                match isolation {
+                    Isolation::ReadCommitted => "read_committed",
+                    Isolation::ReadUncommitted => "read_uncommitted",
+                },
+            )
+            .create()
+            .expect("a consumer");
+        let partitions = self.partitions(topic).unwrap_or_else(|| panic!("there is no topic {topic}"));
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..partitions {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        let mut records = Vec::new();
+        let mut at_end = vec![false; partitions as usize];
+        let deadline = Deadline::after(Duration::from_secs(60));
+        while at_end.contains(&false) {
+            assert!(!deadline.is_over(), "{topic} was not read to its end; read so far: {}", records.len());
+            match consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Ok(message)) if !at_end[message.partition() as usize] => records.push(owned(&message)),
+                Some(Ok(_)) => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => at_end[partition as usize] = true,
+                // Told of connections that come and go; the deadline tells of those that do not come back.
+                Some(Err(error)) if is_passing(&error) => {}
+                Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
+            }
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        records
+    }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
+}
+
+fn owned(message: &impl Message) -> ReadRecord {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    });
+    ReadRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+    }
+}
+
+fn send(producer: &ThreadedProducer<Failed>, topic: &str, record: &ToSend) {
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in &record.headers {
+        headers = headers.insert(Header { key: name, value: value.as_deref() });
+    }
+    let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
+    out.key = record.key.as_deref();
+    out.payload = record.value.as_deref();
+    out.partition = record.partition;
+    out.timestamp = record.timestamp_ms;
+    let deadline = Deadline::after(CALL_WITHIN);
+    loop {
+        match producer.send(out) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again))
+                if !deadline.is_over() =>
+            {
+                out = again;
+                pause();
+            }
+            Err((error, _)) => panic!("a record for {topic} cannot be sent: {error}"),
+        }
+    }
+}
+
+/// Collects the delivery errors of one [`Kafka::produce`].
+#[derive(Default)]
+struct Failed(Mutex<Vec<String>>);
+
+impl ClientContext for Failed {}
+
+impl ProducerContext for Failed {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.0.lock().expect("no panic under the lock").push(error.to_string());
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}

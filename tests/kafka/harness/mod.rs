@@ -1,0 +1,29 @@
+//! A real Apache Kafka for the tests, and what scenarios need around it.
+//!
+//! [`cluster`] is the broker that all tests of a run share, started by the first that asks:
+//!
+//! 1. `TIDEMILL_TEST_BROKERS=host:port,…`, when set;
+//! 2. else Java and Maven: Kafka is fetched once into `target/kafka-4.2.0` by `tests/kafka/pom.xml`;
+//! 3. else Docker's `apache/kafka`;
+//! 4. else the test fails and says what to install. Nothing is skipped.
+//!
+//! A scenario names its topics with [`unique`], so that tests run side by side. One that stops the
+//! broker takes a [`PrivateBroker`]. [`Worker`] is a `tidemill` process.
+//!
+//! Nothing outlives the run: broker and workers are ended by a shell that reads a pipe which the test
+//! process holds ([`supervisor`]), so a panic, Ctrl-C or SIGKILL of the tests ends them as well.
+
+#![allow(dead_code, unused_imports, reason = "what one scenario needs, another does not")]
+
+mod broker;
+mod client;
+mod kafka_home;
+mod supervisor;
+mod wait;
+mod worker;
+
+pub use broker::{PrivateBroker, cluster};
+pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
+pub use supervisor::Supervisor;
+pub use wait::{try_wait, wait_until};
+pub use worker::{Signal, Worker, free_port};
