@@ -2,6 +2,11 @@
 //! go in; outputs, held events and ledger moves come out. The worker turns those into Kafka calls;
 //! `tidemill test` and the tests drive the same code with no broker and in virtual time.
 
+mod compare;
+mod filter;
+mod pointer;
 mod write;
 
+pub use filter::{Filters, Subject};
+pub use pointer::Pointer;
 pub use write::{OutRecord, Target, Writer};
