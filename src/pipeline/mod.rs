@@ -4,9 +4,11 @@
 
 mod compare;
 mod filter;
+mod key;
 mod pointer;
 mod write;
 
 pub use filter::{Filters, Subject};
+pub use key::{KeyError, Keyer};
 pub use pointer::Pointer;
 pub use write::{OutRecord, Target, Writer};
