@@ -3,11 +3,14 @@
 //! `tidemill test` and the tests drive the same code with no broker and in virtual time.
 
 mod compare;
+mod dead_letter;
 mod filter;
+mod headers;
 mod key;
 mod pointer;
 mod write;
 
+pub use dead_letter::{DeadLetters, Death};
 pub use filter::{Filters, Subject};
 pub use key::{KeyError, Keyer};
 pub use pointer::Pointer;
