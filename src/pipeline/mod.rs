@@ -4,6 +4,8 @@
 
 mod compare;
 mod dead_letter;
+mod decode;
+mod emit;
 mod filter;
 mod headers;
 mod key;
@@ -11,6 +13,8 @@ mod pointer;
 mod write;
 
 pub use dead_letter::{DeadLetters, Death};
+pub use decode::{Intake, Poison};
+pub use emit::{EmitError, Routed, Router};
 pub use filter::{Filters, Subject};
 pub use key::{KeyError, Keyer};
 pub use pointer::Pointer;
