@@ -21,6 +21,6 @@ pub use admin::{Admin, AdminError};
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
-pub use error::Error;
+pub use error::{Code, Error};
 pub use partition::{Commit, Committed, Partition};
 pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
