@@ -1,9 +1,13 @@
 //! What a person types: one file a verb.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::manifest::{Errors, Overrides, Platform};
+
+mod check;
 
 /// A Kafka-native stream function processor.
 #[derive(Debug, Parser)]
@@ -39,11 +43,33 @@ pub enum Output {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    Check(check::Check),
+}
+
+impl Global {
+    /// The platform's settings: `--config`, else `TIDEMILL_CONFIG`, else `tidemill.yaml` here if it
+    /// exists; then variables, then flags.
+    pub fn platform(&self) -> Result<Platform, Errors> {
+        let here = Path::new("tidemill.yaml");
+        let file = self
+            .config
+            .clone()
+            .or_else(|| std::env::var_os("TIDEMILL_CONFIG").map(PathBuf::from))
+            .or_else(|| here.exists().then(|| here.to_owned()));
+        // A variable that is not UTF-8 cannot be one of ours: their names and values are plain text.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let flags = Overrides { brokers: self.brokers.clone(), ..Overrides::default() };
+        Platform::load(file.as_deref(), env, &flags)
+    }
+}
 
 impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {}
+        match self.verb {
+            Verb::Check(check) => check.run(&self.global),
+        }
     }
 }
