@@ -111,8 +111,7 @@ fn described(function: &Function) -> String {
         }
         if !new.sized_after.is_empty() {
             let headroom = manifest::HEADROOM_BYTES / 1024;
-            text +=
-                &format!(", max.message.bytes as {} + {headroom} KiB", new.sized_after.join(", "));
+            text += &format!(", max.message.bytes as {} + {headroom} KiB", new.sized_after.join(", "));
         }
         text.push('\n');
     }

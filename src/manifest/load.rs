@@ -29,14 +29,22 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Function>, Errors> {
         }
     }
     errors.extend(cross_check(&loaded));
-    if errors.is_empty() { Ok(loaded.into_iter().map(|loaded| loaded.function).collect()) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
+    } else {
+        Err(errors)
+    }
 }
 
 /// The functions in `text`, as if it were the content of `file`.
 pub fn parse(file: &Path, text: &str) -> Result<Vec<Function>, Errors> {
     let loaded = read(file, text, true)?;
     let errors = cross_check(&loaded);
-    if errors.is_empty() { Ok(loaded.into_iter().map(|loaded| loaded.function).collect()) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
+    } else {
+        Err(errors)
+    }
 }
 
 struct Loaded {
@@ -157,8 +165,7 @@ fn cross_check(loaded: &[Loaded]) -> Errors {
             let message = format!("{} stands in {place}:{} too", function.name, other.name_line);
             refuse(later.name_line, "metadata.name", message);
         } else if let Some(other) = before.iter().find(|other| other.function.group == function.group) {
-            let message =
-                format!("{} uses the group {:?} too", other.function.name, function.group);
+            let message = format!("{} uses the group {:?} too", other.function.name, function.group);
             refuse(later.group_line, "spec.group", message);
         }
     }

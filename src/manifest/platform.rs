@@ -345,7 +345,8 @@ impl Platform {
     }
 
     fn variable(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let ours = name.starts_with("TIDEMILL_") && !name.starts_with(TEST_VARIABLE) && name != CONFIG_VARIABLE;
+        let ours =
+            name.starts_with("TIDEMILL_") && !name.starts_with(TEST_VARIABLE) && name != CONFIG_VARIABLE;
         if !ours {
             return Ok(());
         }

@@ -61,7 +61,8 @@ impl Resolver<'_> {
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {
         if handler.concurrency > 1 {
-            let message = "above 1 is not yet supported in this version: run more workers by `spec.scale.min`";
+            let message =
+                "above 1 is not yet supported in this version: run more workers by `spec.scale.min`";
             self.document.refuse("spec.handler.concurrency", message);
         }
         let sha256 = handler.sha256.map(|digest| digest.to_ascii_lowercase());

@@ -138,7 +138,10 @@ impl<'a> Checker<'a> {
         let message = match value {
             Value::String(text) if words.contains(&text.as_str()) => return true,
             Value::String(text) if NOT_YET_WORDS.contains(&(name, text)) => {
-                format!("`{text}` is not yet supported in this version; it takes {}", list(words.iter().copied()))
+                format!(
+                    "`{text}` is not yet supported in this version; it takes {}",
+                    list(words.iter().copied())
+                )
             }
             Value::String(text) => match nearest(text, words.iter().copied()) {
                 Some(near) => format!("unknown word `{text}`, did you mean `{near}`?"),
