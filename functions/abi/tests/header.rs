@@ -15,14 +15,25 @@ macro_rules! table {
         }
         let $out = {
             let mut text = format!("_Static_assert(sizeof({}) == {}, \"size of {}\");\n", $c, size_of::<$rust>(), $c);
-            $(writeln!(
-                text,
-                "_Static_assert(offsetof({}, {}) == {}, \"{} of {}\");",
-                $c, stringify!($field), offset_of!($rust, $field), stringify!($field), $c
-            ).unwrap();)+
+            $(
+                let field = stringify!($field);
+                let offset = offset_of!($rust, $field);
+                let bytes = width(|table: &$rust| &raw const table.$field);
+                writeln!(text, "_Static_assert(offsetof({}, {field}) == {offset}, \"{field} of {}\");", $c, $c).unwrap();
+                writeln!(
+                    text,
+                    "_Static_assert(sizeof((({} *)0)->{field}) == {bytes}, \"width of {field} of {}\");",
+                    $c, $c
+                ).unwrap();
+            )+
             text
         };
     };
+}
+
+/// The size of the field that `_field` leads to.
+fn width<T, F>(_field: impl Fn(&T) -> *const F) -> usize {
+    size_of::<F>()
 }
 
 macro_rules! constants {
