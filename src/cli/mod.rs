@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::manifest::{Errors, Overrides, Platform};
 
 mod check;
+mod run;
 
 /// A Kafka-native stream function processor.
 #[derive(Debug, Parser)]
@@ -45,6 +46,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Check),
+    Run(run::Run),
 }
 
 impl Global {
@@ -70,6 +72,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Check(check) => check.run(&self.global),
+            Verb::Run(run) => run.run(&self.global),
         }
     }
 }

@@ -85,7 +85,8 @@ impl Runner {
             }
             let mut result = Ok(());
             for worker in workers {
-                let ended = worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
+                let ended =
+                    worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
                 if result.is_ok() {
                     result = ended;
                 }

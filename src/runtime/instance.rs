@@ -14,7 +14,9 @@ pub struct Instance {
 
 /// No instance id could be had.
 #[derive(Debug, thiserror::Error)]
-#[error("the state directory {path} cannot be used: {cause}; set stateDir to a folder that this user may write")]
+#[error(
+    "the state directory {path} cannot be used: {cause}; set stateDir to a folder that this user may write"
+)]
 pub struct InstanceError {
     path: PathBuf,
     cause: std::io::Error,
@@ -34,7 +36,13 @@ impl Instance {
         fs::create_dir_all(state_dir).map_err(error)?;
         for number in 0.. {
             let path = state_dir.join(format!("instance-{number}"));
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(error)?;
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(error)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => continue,

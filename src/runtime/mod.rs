@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use function::Tapper;
-pub use handlers::{Handlers, PluginSource};
+pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
 pub use prepare::PrepareError;
 pub use signal::watch_signals;
@@ -59,7 +59,8 @@ impl Runtime {
         for (function, handlers) in functions {
             let name = function.name.to_string();
             let runner = Runner::new(function, handlers, shared.clone(), stop.clone(), tapper.cloned());
-            let thread = std::thread::Builder::new().name(format!("fn {name}")).spawn(move || runner.run())?;
+            let thread =
+                std::thread::Builder::new().name(format!("fn {name}")).spawn(move || runner.run())?;
             threads.push((name, thread));
         }
         Ok(Self { stop: stop.clone(), threads })

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{LOOK_EVERY, Shared, Stop};
-use crate::kafka::admin::{Isolation, NewCommit, NewTopic, OffsetAt};
-use crate::kafka::{Admin, AdminError};
+use crate::kafka::admin::{Isolation, NewTopic, OffsetAt};
+use crate::kafka::{Admin, AdminError, Cluster, Commit, Partition, largest_message};
 use crate::manifest::{self, HEADROOM_BYTES};
 use crate::model::{Function, StartAt};
 use crate::observe::{FunctionReport, State};
@@ -22,7 +22,9 @@ pub enum PrepareError {
     #[error(transparent)]
     Kafka(#[from] AdminError),
     /// A sink's topic is missing.
-    #[error("sink topic {topic} does not exist: create it, or add `create: {{}}` to sink `{sink}` to have it made")]
+    #[error(
+        "sink topic {topic} does not exist: create it, or add `create: {{}}` to sink `{sink}` to have it made"
+    )]
     NoSinkTopic {
         /// The topic.
         topic: String,
@@ -53,9 +55,10 @@ pub(super) fn prepare(
     let Some(sources) = wait_for_sources(function, &admin, stop, report)? else {
         return Ok(false);
     };
-    make_topics(function, &admin)?;
+    make_topics(function, &shared.cluster, &admin)?;
     let group = admin.group(&function.group)?;
-    if let Some(foreign) = group.members.iter().find(|member| !member.client_id.starts_with(CLIENT_ID_PREFIX)) {
+    if let Some(foreign) = group.members.iter().find(|member| !member.client_id.starts_with(CLIENT_ID_PREFIX))
+    {
         return Err(PrepareError::ForeignGroup {
             group: function.group.clone(),
             client_id: foreign.client_id.clone(),
@@ -78,13 +81,17 @@ fn wait_for_sources(
     loop {
         match admin.topics(&names) {
             Ok(found) => {
-                let missing = found.iter().find(|(_, partitions)| partitions.is_none()).map(|(name, _)| name.clone());
+                let missing =
+                    found.iter().find(|(_, partitions)| partitions.is_none()).map(|(name, _)| name.clone());
                 let Some(topic) = missing else {
                     let found = found.into_iter().filter_map(|(name, partitions)| Some((name, partitions?)));
                     return Ok(Some(found.collect()));
                 };
                 if said.insert(topic.clone()) {
-                    tracing::warn!(topic, "waiting for a topic that does not exist; create it, or mend the manifest");
+                    tracing::warn!(
+                        topic,
+                        "waiting for a topic that does not exist; create it, or mend the manifest"
+                    );
                     report.set_state(State::Waiting { topic });
                 }
             }
@@ -101,7 +108,7 @@ fn wait_for_sources(
     }
 }
 
-fn make_topics(function: &Function, admin: &Admin) -> Result<(), PrepareError> {
+fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<(), PrepareError> {
     let mut new = manifest::topics(function);
     let sinks = function.sinks.iter().map(|sink| sink.topic.as_str());
     let names: BTreeSet<&str> = new.iter().map(|topic| topic.topic.as_str()).chain(sinks).collect();
@@ -116,8 +123,11 @@ fn make_topics(function: &Function, admin: &Admin) -> Result<(), PrepareError> {
     let mut making = Vec::new();
     for mut topic in new {
         if !topic.sized_after.is_empty() {
-            let largest = admin.largest_message(&topic.sized_after)?;
-            topic.create.config.insert("max.message.bytes".to_owned(), (largest + HEADROOM_BYTES).to_string());
+            let largest = largest_message(cluster, &topic.sized_after);
+            topic
+                .create
+                .config
+                .insert("max.message.bytes".to_owned(), (largest + HEADROOM_BYTES).to_string());
         }
         tracing::info!(topic = topic.topic, role = topic.role.as_str(), "making topic");
         making.push(NewTopic::new(&topic.topic, &topic.create));
@@ -127,12 +137,16 @@ fn make_topics(function: &Function, admin: &Admin) -> Result<(), PrepareError> {
 }
 
 /// Commits where the function begins, for each partition that has no offset yet.
-fn register(function: &Function, admin: &Admin, sources: &BTreeMap<String, usize>) -> Result<(), PrepareError> {
+fn register(
+    function: &Function,
+    admin: &Admin,
+    sources: &BTreeMap<String, usize>,
+) -> Result<(), PrepareError> {
     let committed = admin.committed(&function.group, None, false)?;
     let known: BTreeSet<(&str, i32)> = committed
         .iter()
         .filter(|committed| committed.offset.is_some())
-        .map(|committed| (committed.topic.as_str(), committed.partition))
+        .map(|committed| (committed.partition.topic.as_str(), committed.partition.partition))
         .collect();
     let mut queries = Vec::new();
     for source in &function.sources {
@@ -156,15 +170,17 @@ fn register(function: &Function, admin: &Admin, sources: &BTreeMap<String, usize
         return Ok(());
     }
     let offsets = admin.list_offsets(&queries, Isolation::ReadCommitted)?;
-    let ends: Vec<_> = queries.iter().map(|(topic, partition, _)| (*topic, *partition, OffsetAt::Latest)).collect();
+    let ends: Vec<_> =
+        queries.iter().map(|(topic, partition, _)| (*topic, *partition, OffsetAt::Latest)).collect();
     let ends = admin.list_offsets(&ends, Isolation::ReadCommitted)?;
-    let commits: Vec<NewCommit> = queries
+    let commits: Vec<Commit> = queries
         .iter()
         .zip(offsets.iter().zip(ends))
         .filter_map(|((topic, partition, _), (offset, end))| {
             // No record at or after the asked time: the end.
             let offset = offset.or(end)?;
-            Some(NewCommit { topic: (*topic).to_owned(), partition: *partition, offset, metadata: String::new() })
+            let partition = Partition { topic: (*topic).to_owned(), partition: *partition };
+            Some(Commit { partition, offset, metadata: String::new() })
         })
         .collect();
     match admin.commit_for_empty_group(&function.group, &commits) {

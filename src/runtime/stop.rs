@@ -24,8 +24,11 @@ impl Stop {
     /// Waits until it is set, at most so long; whether it is set.
     pub fn wait(&self, time: Duration) -> bool {
         let guard = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) =
-            self.shared.1.wait_timeout_while(guard, time, |is_set| !*is_set).unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = self
+            .shared
+            .1
+            .wait_timeout_while(guard, time, |is_set| !*is_set)
+            .unwrap_or_else(PoisonError::into_inner);
         *guard
     }
 }
