@@ -79,7 +79,8 @@ fn header_tests(test: &HeaderTest) -> Vec<model::FieldTest> {
     let one = |operand: &Option<String>, test: fn(Value) -> model::FieldTest| {
         operand.as_ref().map(|operand| test(Value::from(operand.as_str())))
     };
-    let any = test.one_of.as_ref().map(|list| In(list.iter().map(|text| Value::from(text.as_str())).collect()));
+    let any =
+        test.one_of.as_ref().map(|list| In(list.iter().map(|text| Value::from(text.as_str())).collect()));
     [
         one(&test.eq, Eq),
         one(&test.ne, Ne),

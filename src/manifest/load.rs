@@ -29,14 +29,22 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Function>, Errors> {
         }
     }
     errors.extend(cross_check(&loaded));
-    if errors.is_empty() { Ok(loaded.into_iter().map(|loaded| loaded.function).collect()) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
+    } else {
+        Err(errors)
+    }
 }
 
 /// The functions in `text`, as if it were the content of `file`.
 pub fn parse(file: &Path, text: &str) -> Result<Vec<Function>, Errors> {
     let loaded = read(file, text, true)?;
     let errors = cross_check(&loaded);
-    if errors.is_empty() { Ok(loaded.into_iter().map(|loaded| loaded.function).collect()) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
+    } else {
+        Err(errors)
+    }
 }
 
 struct Loaded {
@@ -121,6 +129,7 @@ fn read(file: &Path, text: &str, named: bool) -> Result<Vec<Loaded>, Errors> {
         }
         errors.extend(document.errors);
     }
+    errors.0.sort_by_key(|diagnostic| diagnostic.line);
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
@@ -133,8 +142,6 @@ fn function(document: &mut Document, file: &Path) -> Option<Loaded> {
             let (name_line, group_line) = (document.line("metadata.name"), document.line("spec.group"));
             document.errors.is_empty().then_some(Loaded { function, name_line, group_line })
         }
-        // What the schema refused in a place that may not be empty was told already.
-        Err(_) if !document.errors.is_empty() => None,
         Err(error) => {
             document.refuse("", error.to_string());
             None
@@ -157,8 +164,7 @@ fn cross_check(loaded: &[Loaded]) -> Errors {
             let message = format!("{} stands in {place}:{} too", function.name, other.name_line);
             refuse(later.name_line, "metadata.name", message);
         } else if let Some(other) = before.iter().find(|other| other.function.group == function.group) {
-            let message =
-                format!("{} uses the group {:?} too", other.function.name, function.group);
+            let message = format!("{} uses the group {:?} too", other.function.name, function.group);
             refuse(later.group_line, "spec.group", message);
         }
     }

@@ -14,9 +14,30 @@ use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
 /// Keys in the order in which a person writes them; others follow by the alphabet.
 const ORDER: [&str; 24] = [
-    "apiVersion", "kind", "metadata", "spec", "name", "namespace", "labels", "group", "handler", "plugin",
-    "crate", "sha256", "entry", "sources", "topic", "format", "startAt", "filters", "key", "order", "sinks",
-    "delivery", "scale", "kafka",
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "name",
+    "namespace",
+    "labels",
+    "group",
+    "handler",
+    "plugin",
+    "crate",
+    "sha256",
+    "entry",
+    "sources",
+    "topic",
+    "format",
+    "startAt",
+    "filters",
+    "key",
+    "order",
+    "sinks",
+    "delivery",
+    "scale",
+    "kafka",
 ];
 
 /// The resolved manifest as one YAML document, defaults filled in. References to secrets stay references.

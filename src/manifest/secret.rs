@@ -133,10 +133,13 @@ mod tests {
         for text in ["${env:A}", "${file:/run/secrets/a b}"] {
             assert_eq!(Secret::parse(text).unwrap().to_string(), text);
         }
-        for text in ["x${env:A}", "${env:A}x", "${env:}", "${vault:a}", "${env:A", "${A}", "${env:${env:A}}"] {
+        for text in ["x${env:A}", "${env:A}x", "${env:}", "${vault:a}", "${env:A", "${A}", "${env:${env:A}}"]
+        {
             assert_eq!(
                 Secret::parse(text).unwrap_err().to_string(),
-                format!("{text:?} is no reference: write `${{env:NAME}}` or `${{file:path}}`, and nothing around it")
+                format!(
+                    "{text:?} is no reference: write `${{env:NAME}}` or `${{file:path}}`, and nothing around it"
+                )
             );
         }
     }
@@ -157,7 +160,9 @@ mod tests {
         let config = serde_json::json!({"list": [format!("${{file:{}}}", path.display()), 1], "x": "y"});
         assert_eq!(resolve_config(&config).unwrap(), serde_json::json!({"list": ["a\nb", 1], "x": "y"}));
         std::fs::remove_file(&path).unwrap();
-        assert!(resolve_config(&config).unwrap_err().to_string().starts_with("cannot read the secret's file "));
+        assert!(
+            resolve_config(&config).unwrap_err().to_string().starts_with("cannot read the secret's file ")
+        );
         let missing = Secret::of_env("TIDEMILL_TEST_NOT_SET").resolve().unwrap_err();
         assert_eq!(missing.to_string(), "the variable TIDEMILL_TEST_NOT_SET is not set, or is not UTF-8");
     }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// `250ms`, `10s`, `15m`, `2h`, `7d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -46,7 +45,9 @@ pub(super) fn label(text: &str) -> Result<(), String> {
     {
         return Ok(());
     }
-    Err(format!("{text:?} is no name: up to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"))
+    Err(format!(
+        "{text:?} is no name: up to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+    ))
 }
 
 /// A topic, or a group that prefixes topics, by Kafka's rules.
@@ -78,7 +79,9 @@ pub(super) fn pointer(text: &str) -> Result<(), String> {
     while let Some(tilde) = rest.find('~') {
         rest = &rest[tilde + 1..];
         if !rest.starts_with(['0', '1']) {
-            return Err(format!("{text:?} is no JSON pointer: write `~` as `~0` and a `/` in a name as `~1`"));
+            return Err(format!(
+                "{text:?} is no JSON pointer: write `~` as `~0` and a `/` in a name as `~1`"
+            ));
         }
     }
     Ok(())
@@ -103,7 +106,8 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        let good = [("250ms", 250), ("10s", 10_000), ("15m", 900_000), ("2h", 7_200_000), ("7d", 604_800_000)];
+        let good =
+            [("250ms", 250), ("10s", 10_000), ("15m", 900_000), ("2h", 7_200_000), ("7d", 604_800_000)];
         for (text, millis) in good {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -145,9 +149,12 @@ mod tests {
     #[test]
     fn the_nearest_word_is_close_or_none() {
         let known = ["topic", "name", "format", "filters", "startAt"];
-        for (text, expected) in
-            [("filter", Some("filters")), ("start_at", Some("startAt")), ("nmae", Some("name")), ("zzz", None)]
-        {
+        for (text, expected) in [
+            ("filter", Some("filters")),
+            ("start_at", Some("startAt")),
+            ("nmae", Some("name")),
+            ("zzz", None),
+        ] {
             assert_eq!(nearest(text, known), expected);
         }
     }
