@@ -4,7 +4,7 @@
 //! Text becomes documents that know their lines (`document`), which are held against the JSON Schema
 //! (`strict`, `schema`) that is made from the YAML types (`spec`), and resolved with the defaults
 //! (`defaults`) into the model's [`Function`](crate::model::Function) (`resolve`, `filter`).
-//! [`render`] is the way back.
+//! [`render()`] is the way back.
 
 mod defaults;
 mod document;
