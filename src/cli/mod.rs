@@ -70,9 +70,17 @@ impl Global {
 impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {
+        let result = match self.verb {
             Verb::Check(check) => check.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
+        };
+        match result.map_err(anyhow::Error::downcast::<Errors>) {
+            Ok(code) => Ok(code),
+            Err(Ok(errors)) => {
+                eprintln!("{errors}");
+                Ok(ExitCode::from(2))
+            }
+            Err(Err(error)) => Err(error),
         }
     }
 }

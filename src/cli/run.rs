@@ -29,20 +29,8 @@ pub struct Run {
 impl Run {
     /// Runs the verb.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let functions = match manifest::load(&self.paths) {
-            Ok(functions) => functions,
-            Err(errors) => {
-                eprintln!("{errors}");
-                return Ok(ExitCode::from(2));
-            }
-        };
-        let platform = match global.platform() {
-            Ok(platform) => platform,
-            Err(errors) => {
-                eprintln!("{errors}");
-                return Ok(ExitCode::from(2));
-            }
-        };
+        let functions = manifest::load(&self.paths)?;
+        let platform = global.platform()?;
         init_logs(&platform)?;
         let functions = functions
             .into_iter()
@@ -86,7 +74,7 @@ impl Run {
 
 /// The cluster of a platform, its secrets resolved.
 pub(super) fn cluster(platform: &Platform) -> anyhow::Result<Cluster> {
-    let brokers = platform.brokers().map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    let brokers = platform.brokers()?;
     let settings = platform.kafka_settings().context("a secret of the platform's kafka settings")?;
     Ok(Cluster::new(brokers, settings))
 }
