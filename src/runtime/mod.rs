@@ -1,1 +1,3 @@
-//! (to be written)
+//! Assembly: builds the parts, starts, drains and stops them, and shows them over HTTP.
+
+pub mod admin;
