@@ -1,6 +1,7 @@
 //! Assembly: builds a function's parts, prepares its topics and start offsets, starts its workers,
 //! restarts those that can be helped, drains and stops.
 
+pub mod admin;
 mod function;
 mod handlers;
 mod instance;
