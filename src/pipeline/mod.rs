@@ -12,7 +12,7 @@ mod key;
 mod pointer;
 mod write;
 
-pub use dead_letter::{DeadLetters, Death};
+pub use dead_letter::{DeadLetters, Death, MAX_ERROR_BYTES};
 pub use decode::{Intake, Poison};
 pub use emit::{EmitError, Routed, Router};
 pub use filter::{Filters, Subject};
