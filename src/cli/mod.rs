@@ -1,9 +1,17 @@
 //! What a person types: one file a verb.
 
+mod connect;
+mod lag;
+mod produce;
+pub mod sample;
+mod tail;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
 /// A Kafka-native stream function processor.
 #[derive(Debug, Parser)]
@@ -39,11 +47,31 @@ pub enum Output {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    Produce(produce::ProduceArgs),
+    Tail(tail::TailArgs),
+    Lag(lag::LagArgs),
+}
 
 impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {}
+        match self.verb {
+            Verb::Produce(args) => args.run(&self.global),
+            Verb::Tail(args) => args.run(&self.global),
+            Verb::Lag(args) => args.run(&self.global),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }
