@@ -1,15 +1,19 @@
 //! What a person types: one file a verb.
 
-mod connect;
-mod lag;
-mod produce;
-pub mod sample;
-mod tail;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::manifest::{Errors, Overrides, Platform};
+
+mod check;
+mod connect;
+mod lag;
+mod produce;
+mod run;
+pub mod sample;
+mod tail;
 
 pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
@@ -48,18 +52,48 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Check(check::Check),
+    Run(run::Run),
     Produce(produce::ProduceArgs),
     Tail(tail::TailArgs),
     Lag(lag::LagArgs),
 }
 
+impl Global {
+    /// The platform's settings: `--config`, else `TIDEMILL_CONFIG`, else `tidemill.yaml` here if it
+    /// exists; then variables, then flags.
+    pub fn platform(&self) -> Result<Platform, Errors> {
+        let here = Path::new("tidemill.yaml");
+        let file = self
+            .config
+            .clone()
+            .or_else(|| std::env::var_os("TIDEMILL_CONFIG").map(PathBuf::from))
+            .or_else(|| here.exists().then(|| here.to_owned()));
+        // A variable that is not UTF-8 cannot be one of ours: their names and values are plain text.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let flags = Overrides { brokers: self.brokers.clone(), ..Overrides::default() };
+        Platform::load(file.as_deref(), env, &flags)
+    }
+}
+
 impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {
+        let result = match self.verb {
+            Verb::Check(check) => check.run(&self.global),
+            Verb::Run(run) => run.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
+        };
+        match result.map_err(anyhow::Error::downcast::<Errors>) {
+            Ok(code) => Ok(code),
+            Err(Ok(errors)) => {
+                eprintln!("{errors}");
+                Ok(ExitCode::from(2))
+            }
+            Err(Err(error)) => Err(error),
         }
     }
 }

@@ -210,7 +210,12 @@ impl Consumer {
 
     /// Serves the main queue without waiting and takes what the group said since.
     pub fn group_event(&self) -> Option<GroupEvent> {
-        match self.base.poll(Duration::ZERO) {
+        self.group_event_within(Duration::ZERO)
+    }
+
+    /// The same, waiting for as long as `wait`.
+    pub fn group_event_within(&self, wait: Duration) -> Option<GroupEvent> {
+        match self.base.poll(wait) {
             None => {}
             // Partition queues are forwarded before they fill, so no record comes this way.
             Some(Ok(_)) => debug_assert!(false, "a record came through the main queue"),
@@ -234,6 +239,23 @@ impl Consumer {
         self.base
             .fetch_watermarks(&partition.topic, partition.partition, wait)
             .map_err(|error| Error::of_call(&error))
+    }
+
+    /// The partition's end as of the last fetch, without asking the brokers.
+    pub fn known_end(&self, partition: &Partition) -> Option<i64> {
+        let topic = std::ffi::CString::new(partition.topic.as_str()).ok()?;
+        let (mut first, mut end) = (0, 0);
+        // SAFETY: the client is alive, the name is a C string, both results are ours.
+        let error = unsafe {
+            sys::rd_kafka_get_watermark_offsets(
+                self.base.client().native_ptr(),
+                topic.as_ptr(),
+                partition.partition,
+                &mut first,
+                &mut end,
+            )
+        };
+        (error as i32 == 0 && end >= 0).then_some(end)
     }
 
     /// The first offset whose record is not older than `timestamp_ms`; `None`: there is no such record.

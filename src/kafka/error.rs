@@ -5,6 +5,9 @@ use rdkafka_sys as sys;
 
 use crate::model::Class;
 
+/// The broker's and the client's error codes.
+pub type Code = RDKafkaErrorCode;
+
 /// An error of the Kafka client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -5,6 +5,7 @@
 )]
 
 pub mod admin;
+mod admin_configs;
 mod admin_error;
 mod admin_memory;
 mod admin_native;
@@ -18,9 +19,10 @@ mod partition;
 mod producer;
 
 pub use admin::{Admin, AdminError};
+pub use admin_configs::largest_message;
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
-pub use error::Error;
+pub use error::{Code, Error};
 pub use partition::{Commit, Committed, Partition};
 pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};

@@ -56,7 +56,7 @@ pub(super) fn list<'a>(
 }
 
 pub(super) fn commit_list(commits: &[Commit]) -> Result<TopicPartitionList, Error> {
-    let mut list = list(commits.iter().map(|commit| (&commit.partition, Offset::Offset(commit.offset))))?;
+    let list = list(commits.iter().map(|commit| (&commit.partition, Offset::Offset(commit.offset))))?;
     for commit in commits {
         if let Some(mut element) = list.find_partition(&commit.partition.topic, commit.partition.partition) {
             element.set_metadata(&commit.metadata);

@@ -1,1 +1,30 @@
-//! (to be written)
+//! How the process is seen from outside: the table of metrics, what workers count and report, logs.
+//!
+//! A worker's thread owns a [`Meter`] and a [`WorkerReport`]. It counts in plain numbers; a committed
+//! cut publishes them to the [`Exposition`], an aborted one drops them. What happens now and then is an
+//! [`events`] type that makes log line and count together. The [`Status`] holds the last report of each worker.
+//! Nothing here knows Kafka or HTTP: the admin server that shows it all belongs to the runtime.
+
+#[cfg(test)]
+pub(crate) mod checker;
+mod cpu;
+pub mod events;
+mod exposition;
+mod handles;
+mod histogram;
+pub mod log;
+mod meter;
+pub mod metrics;
+mod status;
+mod totals;
+mod words;
+
+pub use cpu::thread_cpu;
+pub use exposition::{AlreadyInstalled, Exposition, Seconds, install};
+pub use histogram::{BOUNDS_NS, BUCKETS, Histogram, SharedHistogram};
+pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
+pub use status::{
+    ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, REPORT_EVERY, State,
+    Status, WorkerReport, WorkerStatus,
+};
+pub use totals::Totals;

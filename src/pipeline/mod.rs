@@ -3,9 +3,27 @@
 //! `tidemill test` and the tests drive the same code with no broker and in virtual time.
 
 mod checkpoint;
+mod compare;
+mod dead_letter;
+mod decode;
+mod emit;
+mod filter;
+mod headers;
+mod invoke;
+mod key;
 mod ledger;
+mod pointer;
+mod process;
 mod write;
 
 pub use checkpoint::{Checkpoint, Damaged, METADATA_LIMIT};
+pub use dead_letter::{DeadLetters, Death};
+pub use decode::{Intake, Poison};
+pub use emit::{EmitError, Routed, Router};
+pub use filter::{Filters, Subject};
+pub use invoke::{Call, Handler, back_off};
+pub use key::{KeyError, Keyer};
 pub use ledger::Ledger;
+pub use pointer::Pointer;
+pub use process::{Pipeline, Settled};
 pub use write::{OutRecord, Target, Writer};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::kafka::Cluster;
 use crate::model::{Clock, Function, Guarantee};
+use crate::observe::Exposition;
 
 /// What a worker is told when it starts.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Config {
     pub instance: String,
     /// Which of the function's workers in this process, from 0.
     pub slot: u32,
+    /// Where its numbers are published.
+    pub exposition: Exposition,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

@@ -1,1 +1,273 @@
-//! (to be written)
+//! One member of a function's consumer group: an OS thread that owns everything it touches, one
+//! consumer, one producer, its lanes, one instance of the handler.
+//!
+//! The loop is: hear the group, read a batch, run it through the pipeline, cut. A **cut** makes outputs,
+//! dead letters and offsets visible together. Whatever goes wrong between two cuts is undone by one
+//! way, [`recover`]: abort, fetch what is committed, rewind every lane to it, go on.
+
+mod config;
+mod cut;
+mod error;
+mod group;
+mod lanes;
+mod output;
+mod pace;
+mod recover;
+mod start;
+mod suspects;
+mod tap;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use config::{CLIENT_ID_PREFIX, Config};
+pub use error::Stopped;
+pub use lanes::{Lane, Lanes};
+pub use tap::{Settlement, Tap};
+
+use crate::kafka::{Consumer, ConsumerConfig, Partition};
+use crate::model::{DeadLetterReason, Moment};
+use crate::observe::events::{WorkerStarted, WorkerStopped};
+use crate::observe::{LaneStatus, Meter, MeterSpec, WorkerReport, thread_cpu};
+use crate::pipeline::{Handler, Pipeline};
+use output::Outputs;
+use pace::{CutPace, Dice, Stride};
+use suspects::Suspects;
+use work::Held;
+
+/// How long a worker waits for records before it looks at everything else again.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait for one answer of the brokers, so that the group is heard in between.
+const ASK_WAIT: Duration = Duration::from_secs(1);
+
+/// What the runtime gives a worker besides its configuration.
+pub trait Supervision: Send {
+    /// Stop: finish what is begun, cut, leave the group.
+    fn is_stopping(&self) -> bool;
+    /// A newer handler, if there is one since the last call; asked between two cuts.
+    fn newer_handler(&mut self) -> Option<Box<dyn Handler>>;
+}
+
+/// What a worker is built of, besides its configuration.
+pub struct Parts {
+    /// The function, compiled.
+    pub pipeline: Pipeline,
+    /// Who tells it to stop.
+    pub supervision: Box<dyn Supervision>,
+    /// Where it reports what it does.
+    pub report: WorkerReport,
+    /// Sees what happens, in `dev`.
+    pub tap: Option<Box<dyn Tap>>,
+}
+
+/// One worker.
+pub struct Worker {
+    config: Config,
+    supervision: Box<dyn Supervision>,
+    tap: Option<Box<dyn Tap>>,
+    consumer: Consumer,
+    outputs: Outputs,
+    pipeline: Pipeline,
+    lanes: Lanes,
+    /// Given by the group, waiting for their committed offsets.
+    arriving: Vec<Partition>,
+    /// The event at the head of the batch waits for its next attempt.
+    held: Option<Held>,
+    /// Set when work since the last cut was undone and lanes are not rewound yet.
+    recovery: Option<recover::Recovery>,
+    suspects: Suspects,
+    /// The event at the head runs alone: cut before and after it.
+    is_alone: bool,
+    /// A cut is due, whatever the time.
+    must_cut: bool,
+    stride: Stride,
+    pace: CutPace,
+    meter: Meter,
+    report: WorkerReport,
+    /// The group has given an assignment, be it an empty one.
+    is_assigned: bool,
+    last_cut_ms: Option<i64>,
+    dice: Dice,
+}
+
+impl Worker {
+    /// Connects and joins the group. Waits for the brokers, visibly, until told to stop.
+    pub fn start(config: Config, parts: Parts) -> Result<Option<Self>, Stopped> {
+        let Parts { pipeline, supervision, report, tap } = parts;
+        let function = Arc::clone(&config.function);
+        let consumer = Consumer::new(&ConsumerConfig {
+            cluster: &config.cluster,
+            group: &function.group,
+            client_id: &config.client_id(),
+            settings: &function.kafka.consumer,
+        })?;
+        let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
+            return Ok(None);
+        };
+        let topics: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
+        consumer.subscribe(&topics)?;
+        let now = config.clock.now();
+        Ok(Some(Self {
+            supervision,
+            tap,
+            consumer,
+            outputs,
+            pipeline,
+            lanes: Lanes::default(),
+            arriving: Vec::new(),
+            held: None,
+            recovery: None,
+            suspects: Suspects::default(),
+            is_alone: false,
+            must_cut: false,
+            stride: Stride::new(),
+            pace: CutPace::new(function.delivery.commit_interval, now.elapsed),
+            meter: Meter::new(
+                &config.exposition,
+                &MeterSpec {
+                    function: &function.name.to_string(),
+                    sinks: &function.sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>(),
+                    reasons: &DeadLetterReason::ALL.map(DeadLetterReason::as_str),
+                },
+            ),
+            report,
+            is_assigned: false,
+            last_cut_ms: None,
+            dice: Dice::new(now.wall_ms as u64),
+            config,
+        }))
+    }
+
+    /// Runs until told to stop, or until something only a person can mend.
+    pub fn run(mut self) -> Result<(), Stopped> {
+        WorkerStarted.emit(&mut self.meter);
+        let result = self.turn();
+        self.leave(result)
+    }
+
+    fn turn(&mut self) -> Result<(), Stopped> {
+        loop {
+            self.hear()?;
+            self.report();
+            if self.supervision.is_stopping() {
+                return Ok(());
+            }
+            if !self.arriving.is_empty() {
+                self.take_over()?;
+            }
+            if self.recovery.is_some() {
+                self.recover()?;
+                continue;
+            }
+            let now = self.now();
+            if let Some(held) = &self.held {
+                if now.elapsed < held.until {
+                    self.hear_for((held.until - now.elapsed).min(IDLE_WAIT))?;
+                    continue;
+                }
+                self.held = None;
+            }
+            self.read();
+            self.work()?;
+            self.cut_if_due()?;
+        }
+    }
+
+    /// Fills the batch; waits no longer than until the next cut is due.
+    fn read(&mut self) {
+        if self.consumer.at_hand() > 0 {
+            return;
+        }
+        let wait =
+            if self.is_dirty() { self.pace.wait(self.now().elapsed, true).min(IDLE_WAIT) } else { IDLE_WAIT };
+        if self.consumer.fill(Duration::ZERO) == 0 && !wait.is_zero() {
+            self.consumer.fill(wait);
+        }
+    }
+
+    fn cut_if_due(&mut self) -> Result<(), Stopped> {
+        if self.recovery.is_some() || !self.is_dirty() {
+            self.must_cut = false;
+            return Ok(());
+        }
+        let is_queue_empty = self.consumer.at_hand() == 0;
+        let wait = self.pace.wait(self.now().elapsed, is_queue_empty);
+        if wait.is_zero() || self.must_cut || self.outputs.is_full() {
+            self.cut()?;
+            self.swap();
+        }
+        Ok(())
+    }
+
+    /// Takes a newer handler; only right after a cut, so that no call of the old one is undecided.
+    fn swap(&mut self) {
+        if let Some(handler) = self.supervision.newer_handler() {
+            self.pipeline.set_handler(Some(handler));
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.outputs.is_open() || self.lanes.is_dirty()
+    }
+
+    fn now(&self) -> Moment {
+        self.config.clock.now()
+    }
+
+    /// A sign of life in every round, a report a few times a second.
+    fn report(&mut self) {
+        let now = self.now();
+        self.report.beat(now.elapsed);
+        if !self.report.is_due(now.elapsed) {
+            return;
+        }
+        self.meter.cpu(thread_cpu());
+        self.meter.publish();
+        let (held, consumer) = (self.held.as_ref(), &self.consumer);
+        let lanes = self.lanes.iter().map(|lane| {
+            let end = consumer.known_end(&lane.partition).or(lane.end);
+            LaneStatus {
+                topic: lane.partition.topic.clone(),
+                partition: lane.partition.partition,
+                position: lane.checkpoint.offset(),
+                committed: Some(lane.committed),
+                lag: end.map(|end| (end - lane.committed).max(0)),
+                state: match held {
+                    Some(held) if held.partition == lane.partition => "retrying",
+                    Some(_) => "paused",
+                    None => "reading",
+                },
+            }
+        });
+        let lanes: Vec<_> = lanes.collect();
+        let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
+        self.report.report(now.elapsed, |status| {
+            status.assigned = is_assigned;
+            status.lanes = lanes;
+            status.in_flight = meter.in_flight();
+            status.last_cut_ms = last_cut_ms;
+            status.totals = meter.totals().clone();
+        });
+    }
+
+    /// Cuts what is finished, if things are well, and leaves the group so that others go on at once.
+    fn leave(mut self, result: Result<(), Stopped>) -> Result<(), Stopped> {
+        let is_well = result.is_ok() && self.recovery.is_none();
+        let result = match result {
+            Ok(()) if is_well && self.is_dirty() => self.cut(),
+            result => result,
+        };
+        self.outputs.abort_if_open();
+        WorkerStopped { error: result.as_ref().err().map(|error| error as &dyn std::fmt::Display) }
+            .emit(&mut self.meter);
+        let meter = &self.meter;
+        let now = self.config.clock.now().elapsed;
+        self.report.report(now, |status| {
+            status.lanes.clear();
+            status.totals = meter.totals().clone();
+        });
+        self.consumer.close();
+        result
+    }
+}

@@ -1,1 +1,316 @@
-//! To come.
+//! The contract between Tidemill and a native plugin: C structs, C functions, nothing else.
+//!
+//! A plugin is a shared library that exports one function, [`SYMBOL`], which returns a static
+//! [`Plugin`]. Authors in Rust use `tidemill-sdk`, which writes all of this; authors in other languages
+//! include `tidemill.h`, which says the same and is held equal by a test.
+//!
+//! # Rules
+//!
+//! - **Nobody frees anybody's memory.** Every slice that crosses is borrowed. What the host passes
+//!   in is valid until the call returns; what a plugin passes to a callback is copied before the
+//!   callback returns. An instance is made by `init` and destroyed by `drop` of the same handler.
+//! - **A [`Slice`] whose pointer is null is absent** (Kafka's null), whatever its length; one with a
+//!   pointer and length 0 is empty. Text is UTF-8 without a terminating zero.
+//! - **Every table begins with its size and the version.** A table may grow at its end within a
+//!   version, so a reader looks at `size` before it reads a field that the first release of that
+//!   version did not have, and ignores what lies beyond what it knows. Anything else is a new [`VERSION`]. Only
+//!   `size` and `version` of [`Plugin`] and the name [`SYMBOL`] stay as they are for ever: by them a
+//!   host tells an old plugin from a broken one.
+//! - **One call at a time.** An instance may move to another thread between calls, but no two calls
+//!   of it overlap. Callbacks are for the calling thread, while the call lasts.
+//! - **Nothing unwinds across.** No panic and no exception may leave a plugin's function.
+#![no_std]
+#![allow(unsafe_code, reason = "the contract is made of raw pointers")]
+
+use core::ffi::c_void;
+
+/// The version of this contract.
+pub const VERSION: u32 = 1;
+
+/// The one symbol that a plugin exports: a [`PluginFn`].
+pub const SYMBOL: &str = "tidemill_plugin";
+
+/// The type of the exported function. What it returns lives as long as the process.
+pub type PluginFn = unsafe extern "C" fn() -> *const Plugin;
+
+/// Result of `init` and `handle`: done.
+pub const OK: i32 = 0;
+/// Result of `handle`: deliberately not handled; what it emitted is dropped, the event is counted.
+pub const SKIP: i32 = 1;
+/// Result of `init` and `handle`: it may go well later. Say why with [`Host::fail`].
+pub const RETRY: i32 = 2;
+/// Result of `init` and `handle`: it will never go well. Say why with [`Host::fail`].
+pub const REJECT: i32 = 3;
+/// Result of `init` and `handle`: the handler's code broke (a panic that was caught). The instance
+/// is dropped and a new one made before the next call.
+pub const PANIC: i32 = 4;
+
+/// Answer of a callback: done, or found.
+pub const FOUND: i32 = 0;
+/// Answer of `header` and `attribute`: there is none.
+pub const ABSENT: i32 = 1;
+/// Answer of `emit`: it does not fit, nothing was emitted.
+pub const TOO_LARGE: i32 = 2;
+/// Answer of `emit`: text is not UTF-8, or a field has no meaning; nothing was emitted.
+pub const INVALID: i32 = 3;
+
+/// [`Output::key_kind`]: the key of the event that is being handled.
+pub const KEY_OF_EVENT: u32 = 0;
+/// [`Output::key_kind`]: Kafka's null key.
+pub const KEY_NULL: u32 = 1;
+/// [`Output::key_kind`]: the bytes in [`Output::key`].
+pub const KEY_BYTES: u32 = 2;
+
+/// Levels of [`Host::log`].
+pub const LOG_ERROR: u32 = 1;
+/// A warning.
+pub const LOG_WARN: u32 = 2;
+/// Information.
+pub const LOG_INFO: u32 = 3;
+/// For debugging.
+pub const LOG_DEBUG: u32 = 4;
+
+/// Borrowed bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    /// The first byte; null: absent.
+    pub pointer: *const u8,
+    /// How many bytes.
+    pub length: usize,
+}
+
+impl Slice {
+    /// No bytes at all: Kafka's null.
+    pub const ABSENT: Self = Self { pointer: core::ptr::null(), length: 0 };
+
+    /// These bytes.
+    #[inline]
+    pub const fn of(bytes: &[u8]) -> Self {
+        Self { pointer: bytes.as_ptr(), length: bytes.len() }
+    }
+
+    /// These bytes, or absent.
+    #[inline]
+    pub const fn of_option(bytes: Option<&[u8]>) -> Self {
+        match bytes {
+            Some(bytes) => Self::of(bytes),
+            None => Self::ABSENT,
+        }
+    }
+
+    /// The bytes; `None` when absent, or longer than memory can be.
+    ///
+    /// # Safety
+    /// Unless the pointer is null, `length` bytes from it on are initialised and stay unchanged for `'a`.
+    #[inline]
+    pub const unsafe fn bytes<'a>(self) -> Option<&'a [u8]> {
+        if self.pointer.is_null() || self.length > isize::MAX as usize {
+            return None;
+        }
+        // SAFETY: not null and of a possible length; the rest is the caller's promise.
+        Some(unsafe { core::slice::from_raw_parts(self.pointer, self.length) })
+    }
+}
+
+/// What a plugin exports. Owned by the plugin, lives as long as the process.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Plugin {
+    /// `sizeof` of this struct as the plugin was compiled.
+    pub size: u32,
+    /// The [`VERSION`] that the plugin was compiled for.
+    pub version: u32,
+    /// What it was made with, for messages: `tidemill-sdk 0.1.0`.
+    pub made_with: Slice,
+    /// `handler_count` pointers to handlers.
+    pub handlers: *const *const Handler,
+    /// How many handlers.
+    pub handler_count: usize,
+}
+
+// SAFETY: tables are constant data.
+unsafe impl Sync for Plugin {}
+
+/// One handler of a plugin. Owned by the plugin, lives as long as the process.
+///
+/// Later releases append functions for windows and timers.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Handler {
+    /// `sizeof` of this struct as the plugin was compiled.
+    pub size: u32,
+    /// The [`VERSION`] that the plugin was compiled for.
+    pub version: u32,
+    /// Its name in the manifest's `entry`; unique in the plugin, not empty.
+    pub name: Slice,
+    /// Makes an instance: [`OK`], and `*instance` set (null if it needs none), or [`RETRY`], [`REJECT`] or
+    /// [`PANIC`], and no instance. `setup` is valid until `init` returns.
+    pub init: Option<unsafe extern "C" fn(setup: *const Setup, instance: *mut *mut c_void) -> i32>,
+    /// Handles one event: [`OK`], [`SKIP`], [`RETRY`], [`REJECT`] or [`PANIC`]. `event` and `call`
+    /// are valid until it returns.
+    pub handle:
+        Option<unsafe extern "C" fn(instance: *mut c_void, event: *const Event, call: *const Call) -> i32>,
+    /// Destroys an instance that `init` made. Called once.
+    pub drop: Option<unsafe extern "C" fn(instance: *mut c_void)>,
+}
+
+// SAFETY: tables are constant data.
+unsafe impl Sync for Handler {}
+
+/// What `init` is given.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// `sizeof` of this struct as the host was compiled.
+    pub size: u32,
+    /// The host's [`VERSION`].
+    pub version: u32,
+    /// The callbacks; in `init` only `log` and `fail` do something.
+    pub host: *const Host,
+    /// First argument of every callback.
+    pub context: *mut c_void,
+    /// The function's name, `namespace/name`.
+    pub function: Slice,
+    /// The handler's name.
+    pub handler: Slice,
+    /// The manifest's `config` as JSON text; `null` when there is none.
+    pub config: Slice,
+}
+
+/// One event.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Event {
+    /// `sizeof` of this struct as the host was compiled.
+    pub size: u32,
+    /// The host's [`VERSION`].
+    pub version: u32,
+    /// The source's name in the manifest.
+    pub source: Slice,
+    /// The topic it was read from.
+    pub topic: Slice,
+    /// The partition it was read from.
+    pub partition: i32,
+    /// Zero.
+    pub reserved: u32,
+    /// Its offset.
+    pub offset: i64,
+    /// Kafka's timestamp, milliseconds since the epoch; -1: none.
+    pub timestamp_ms: i64,
+    /// Event time, milliseconds since the epoch; -1: none.
+    pub time_ms: i64,
+    /// The function's key of the event; may be absent.
+    pub key: Slice,
+    /// The payload: the record's value, or the `data` of a structured CloudEvent; absent for null.
+    pub data: Slice,
+    /// The payload's media type; absent when unknown.
+    pub content_type: Slice,
+}
+
+/// The circumstances of a call, whatever is called.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// `sizeof` of this struct as the host was compiled.
+    pub size: u32,
+    /// The host's [`VERSION`].
+    pub version: u32,
+    /// The callbacks.
+    pub host: *const Host,
+    /// First argument of every callback.
+    pub context: *mut c_void,
+    /// The function's name, `namespace/name`.
+    pub function: Slice,
+    /// Wall clock at the start of the call, milliseconds since the epoch.
+    pub now_ms: i64,
+    /// When the call must be done, on the same clock.
+    pub deadline_ms: i64,
+    /// Which attempt this is; the first is 1.
+    pub attempt: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The host's callbacks: constant data of the host. Each takes the `context` of the [`Call`] or
+/// [`Setup`] it belongs to.
+///
+/// Later releases append functions for state, timers and tables.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// `sizeof` of this struct as the host was compiled.
+    pub size: u32,
+    /// The host's [`VERSION`].
+    pub version: u32,
+    /// The header at `index`, in the record's order: [`FOUND`] and `*out` filled in, or
+    /// [`ABSENT`] past the end. Valid until the call ends.
+    pub header: unsafe extern "C" fn(context: *mut c_void, index: usize, out: *mut Header) -> i32,
+    /// The CloudEvents attribute `name` as text: [`FOUND`] and `*out` filled in, or [`ABSENT`].
+    /// Valid until the call ends.
+    pub attribute: unsafe extern "C" fn(context: *mut c_void, name: Slice, out: *mut Slice) -> i32,
+    /// Stages an output, copied: [`FOUND`], [`TOO_LARGE`] or [`INVALID`]. Written if the call
+    /// returns [`OK`], dropped otherwise.
+    pub emit: unsafe extern "C" fn(context: *mut c_void, output: *const Output) -> i32,
+    /// Writes a line to the host's log at one of the `LOG_` levels. Lines may be cut or dropped when there
+    /// are too many.
+    pub log: unsafe extern "C" fn(context: *mut c_void, level: u32, text: Slice),
+    /// Adds `by` to the author's counter `name`.
+    pub count: unsafe extern "C" fn(context: *mut c_void, name: Slice, by: u64),
+    /// Says why the call is about to return [`RETRY`], [`REJECT`] or [`PANIC`]; copied, the last one counts.
+    pub fail: unsafe extern "C" fn(context: *mut c_void, failure: *const Failure),
+}
+
+/// One header of a record, in or out.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    /// UTF-8 name.
+    pub name: Slice,
+    /// The bytes; absent is Kafka's null.
+    pub value: Slice,
+}
+
+/// One output. All zeros but `size` and `version` is a tombstone under the event's key at the event's time.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// `sizeof` of this struct as the plugin was compiled.
+    pub size: u32,
+    /// The [`VERSION`] that the plugin was compiled for.
+    pub version: u32,
+    /// [`KEY_OF_EVENT`], [`KEY_NULL`] or [`KEY_BYTES`].
+    pub key_kind: u32,
+    /// Not 0: `timestamp_ms` counts.
+    pub has_timestamp: u32,
+    /// Kafka timestamp, milliseconds since the epoch, not negative. Without one: the event's time.
+    pub timestamp_ms: i64,
+    /// The sink it is addressed to; absent: each sink whose filters take it.
+    pub sink: Slice,
+    /// The key, for [`KEY_BYTES`].
+    pub key: Slice,
+    /// The payload; absent is a tombstone.
+    pub value: Slice,
+    /// The payload's media type; absent: the sink's format says.
+    pub content_type: Slice,
+    /// `header_count` headers; may be null when that is 0. Those named `ce_…` set CloudEvents attributes.
+    pub headers: *const Header,
+    /// How many headers.
+    pub header_count: usize,
+}
+
+/// Why a call failed.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// `sizeof` of this struct as the plugin was compiled.
+    pub size: u32,
+    /// The [`VERSION`] that the plugin was compiled for.
+    pub version: u32,
+    /// For people, UTF-8.
+    pub message: Slice,
+    /// For programs, with [`REJECT`]: a short word; may be absent.
+    pub code: Slice,
+    /// With [`RETRY`]: try again after this many milliseconds; 0: as the manifest says.
+    pub retry_after_ms: u64,
+}

@@ -1,0 +1,66 @@
+//! `tidemill-bench`: Tidemill against the bare librdkafka loops and Kafka Streams, on a real Apache
+//! Kafka, in one run and in turns. What is measured, and how to read it: `benches/README.md`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `throughput`, `cloudevents`, `latency`, `idle` | one command each |
+//! | `contest` | who is measured, and how each is started |
+//! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
+//! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
+//! | `session`, `kafka`, `topics`, `process`, `report`, `clock` | what the commands stand on |
+
+mod bare;
+mod clock;
+mod cloudevents;
+mod contest;
+mod fill;
+mod idle;
+mod kafka;
+mod latency;
+mod ping;
+mod process;
+mod report;
+mod session;
+mod streams;
+mod subject;
+mod throughput;
+mod topics;
+mod watch;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Tidemill against bare librdkafka loops and Kafka Streams on a real Apache Kafka
+#[derive(Debug, Parser)]
+#[command(name = "tidemill-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Copies records exactly once: per second and per CPU-second
+    Throughput(throughput::Args),
+    /// Filters CloudEvents, calls a typed JSON handler and emits, against the bare copy
+    Cloudevents(cloudevents::Args),
+    /// Time from produce to the read_committed result
+    Latency(latency::Args),
+    /// Memory and CPU of a process whose one function has nothing to do
+    Idle(idle::Args),
+    /// One bare librdkafka loop; the other commands run it as a child
+    Bare(bare::Args),
+    /// Runs a program that ends when its parent does
+    #[command(hide = true)]
+    Leash(process::LeashArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().verb {
+        Verb::Throughput(args) => throughput::run(&args),
+        Verb::Cloudevents(args) => cloudevents::run(&args),
+        Verb::Latency(args) => latency::run(&args),
+        Verb::Idle(args) => idle::run(&args),
+        Verb::Bare(args) => bare::run(&args),
+        Verb::Leash(args) => process::leash(&args),
+    }
+}

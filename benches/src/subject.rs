@@ -1,0 +1,149 @@
+//! Tidemill: built by cargo in the benchmark's own profile, started as a user would start it. All
+//! that the benchmarks know about its manifest, its flags and its environment stands here.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::contest::Route;
+use crate::process::{self, Running};
+use crate::session::{self, Session};
+
+/// What Tidemill runs.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// The plugin's package.
+    pub package: &'static str,
+    /// Format of the source.
+    pub source_format: &'static str,
+    /// Filters of the source, as YAML.
+    pub filters: String,
+    /// The sink below its name and topic, as YAML.
+    pub sink: &'static str,
+    /// Longest time between cuts.
+    pub commit_interval: Duration,
+}
+
+impl Function {
+    /// The echo of bytes: nothing but what the engine itself costs.
+    pub fn echo(commit_interval: Duration) -> Self {
+        Self {
+            package: "echo",
+            source_format: "bytes",
+            filters: "[]".to_owned(),
+            sink: "format: bytes",
+            commit_interval,
+        }
+    }
+
+    /// The manifest; `name` is fresh, and with it the group.
+    fn manifest(&self, name: &str, plugin: &str, route: Route<'_>) -> String {
+        format!(
+            "apiVersion: tidemill.dev/v1alpha1\n\
+             kind: Function\n\
+             metadata: {{ name: {name} }}\n\
+             spec:\n\
+             \x20 handler: {{ plugin: {plugin} }}\n\
+             \x20 sources:\n\
+             \x20   - topic: {input}\n\
+             \x20     format: {source}\n\
+             \x20     startAt: earliest\n\
+             \x20     filters: {filters}\n\
+             \x20 sinks:\n\
+             \x20   - name: default\n\
+             \x20     topic: {output}\n\
+             \x20     {sink}\n\
+             \x20 delivery: {{ guarantee: exactlyOnce, commitInterval: {cut}ms }}\n\
+             \x20 scale: {{ min: 1 }}\n",
+            input = route.input,
+            output = route.output,
+            source = self.source_format,
+            filters = self.filters,
+            sink = self.sink,
+            cut = self.commit_interval.as_millis(),
+        )
+    }
+}
+
+/// Tidemill and a plugin, built.
+pub struct Tidemill {
+    binary: PathBuf,
+    plugin: PathBuf,
+    function: Function,
+}
+
+impl Tidemill {
+    /// Builds the binary and the function's plugin.
+    pub fn build(function: &Function) -> Result<Self> {
+        eprintln!("building tidemill and {}", function.package);
+        let target = session::target_dir()?;
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build").arg("--target-dir").arg(&target);
+        cargo.args(["-p", "tidemill", "-p", function.package]);
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            cargo.arg("--release");
+            "release"
+        };
+        process::build(&mut cargo)?;
+        let built = target.join(profile);
+        let plugin = built.join(format!("lib{}.so", function.package.replace('-', "_")));
+        Ok(Self { binary: built.join("tidemill"), plugin, function: function.clone() })
+    }
+
+    /// The consumer group of the function named `name`.
+    pub fn group(&self, name: &str) -> String {
+        format!("tidemill.default.{name}")
+    }
+
+    /// Starts one worker of the function, named `name`.
+    pub fn start(&self, session: &Session, name: &str, route: Route<'_>) -> Result<Running> {
+        let own_dir = session.run_dir().join(name);
+        fs::create_dir_all(&own_dir)?;
+        let manifest = own_dir.join("function.yaml");
+        let plugin = self.plugin.display().to_string();
+        fs::write(&manifest, self.function.manifest(name, &plugin, route))?;
+        Running::start(name, &self.binary, own_dir.join("log"), |command| {
+            command.arg("run").arg(&manifest).args(["--brokers", session.brokers()]);
+            command
+                .env("TIDEMILL_METRICS_LISTEN", "127.0.0.1:0")
+                .env("TIDEMILL_ADMIN_LISTEN", "127.0.0.1:0")
+                .env("TIDEMILL_STATE_DIR", own_dir.join("state"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_is_the_one_that_a_user_would_write() {
+        let function = Function::echo(Duration::from_millis(100));
+        let route = Route { input: "in", output: "out" };
+        let expected = "\
+apiVersion: tidemill.dev/v1alpha1
+kind: Function
+metadata: { name: echo-1 }
+spec:
+  handler: { plugin: /built/libecho.so }
+  sources:
+    - topic: in
+      format: bytes
+      startAt: earliest
+      filters: []
+  sinks:
+    - name: default
+      topic: out
+      format: bytes
+  delivery: { guarantee: exactlyOnce, commitInterval: 100ms }
+  scale: { min: 1 }
+";
+        assert_eq!(function.manifest("echo-1", "/built/libecho.so", route), expected);
+    }
+}

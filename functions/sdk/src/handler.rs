@@ -1,0 +1,73 @@
+//! What an author writes: a handler, and what it is made from.
+
+use serde::Deserialize;
+use tidemill_abi as abi;
+
+use crate::context::log;
+use crate::event::text;
+use crate::{Context, Event, Failure, Level, Outcome};
+
+/// A function's code. One instance per worker thread; see the [crate] for an example.
+///
+/// `Send`, because an instance may be made on one thread and called on another, never on two at once.
+pub trait Handler: Sized + Send + 'static {
+    /// Makes an instance when a worker starts, after a panic, and when a new version takes over. A failure keeps
+    /// the function from starting: a reject for good, a retry until it goes well.
+    fn init(setup: &Setup<'_>) -> Result<Self, Failure>;
+
+    /// Handles one event.
+    fn handle(&mut self, event: &Event<'_>, ctx: &mut Context<'_>) -> Outcome;
+}
+
+/// What [`Handler::init`] is given.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    raw: &'a abi::Setup,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn new(raw: &'a abi::Setup) -> Self {
+        Self { raw }
+    }
+
+    /// The manifest's `config`. Left out, it counts as an empty object, so that defaults apply.
+    ///
+    /// ```
+    /// # use serde::Deserialize;
+    /// # use tidemill_sdk::{Failure, Setup};
+    /// #[derive(Deserialize)]
+    /// #[serde(default, deny_unknown_fields)]
+    /// struct Config { limit: u32 }
+    /// # impl Default for Config { fn default() -> Self { Self { limit: 10 } } }
+    ///
+    /// fn init(setup: &Setup) -> Result<u32, Failure> {
+    ///     Ok(setup.config::<Config>()?.limit)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// A reject that names the field, when the manifest's `config` is not of this shape.
+    pub fn config<T: Deserialize<'a>>(&self) -> Result<T, Failure> {
+        let config = text(self.raw.config).unwrap_or("null");
+        let parsed = match config {
+            "null" => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
+            config => serde_json::from_str(config),
+        };
+        parsed.map_err(|error| Failure::reject(format_args!("the manifest's `config`: {error}")))
+    }
+
+    /// The function's name, `namespace/name`.
+    pub fn function(&self) -> &'a str {
+        text(self.raw.function).unwrap_or_default()
+    }
+
+    /// The name under which this handler is exported.
+    pub fn handler(&self) -> &'a str {
+        text(self.raw.handler).unwrap_or_default()
+    }
+
+    /// Writes a line to Tidemill's log.
+    pub fn log(&self, level: Level, message: impl std::fmt::Display) {
+        log(self.raw.host, self.raw.context, level, &message.to_string());
+    }
+}

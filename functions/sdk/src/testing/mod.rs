@@ -1,0 +1,322 @@
+//! Tests of a handler without a broker: events in, what it emits out, a clock that the test moves.
+//!
+//! A [`Harness`] calls the handler through the same C tables as Tidemill does, so what is tested is what runs.
+//!
+//! ```
+//! use tidemill_sdk::{Context, Done, Event, Outcome};
+//! use tidemill_sdk::testing::{Function, Given, Harness};
+//!
+//! fn shout(event: &Event, ctx: &mut Context) -> Outcome {
+//!     if event.attribute("type") == Some("whisper") { return Ok(Done::Skip); }
+//!     ctx.emit(event.key(), &event.text()?.to_uppercase())?;
+//!     Ok(Done::Ok)
+//! }
+//!
+//! let mut harness = Harness::<Function>::of(shout).strict();
+//! harness.expect_ok(Given::text("a", "hello"));
+//! harness.expect_emit("a", "HELLO");
+//! harness.expect_skip(Given::text("a", "hush").attribute("type", "whisper"));
+//! harness.expect_nothing_more();
+//! ```
+
+mod emitted;
+mod given;
+mod host;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Serialize;
+use tidemill_abi as abi;
+
+use crate::{AsKey, Context, Event, Failure, FailureKind, Handler, Key, Level, Outcome, Setup, export};
+
+pub use emitted::Emitted;
+pub use given::Given;
+
+/// A handler under test. Its clock starts at 2026-01-01T00:00:00Z and moves only when the test moves it.
+pub struct Harness<H: Handler> {
+    table: abi::Handler,
+    config: String,
+    function: Option<PlainFunction>,
+    instance: *mut c_void,
+    strict: bool,
+    now_ms: i64,
+    next_offset: i64,
+    emitted: VecDeque<Emitted>,
+    counts: BTreeMap<String, u64>,
+    logs: Vec<(Level, String)>,
+    handler: PhantomData<H>,
+}
+
+/// 2026-01-01T00:00:00Z.
+const START_MS: i64 = 1_767_225_600_000;
+
+/// The deadline of a call, as the manifest's default has it.
+const TIMEOUT_MS: i64 = 5_000;
+
+/// What one call left behind.
+#[derive(Debug, PartialEq)]
+struct Run {
+    outcome: Outcome,
+    emitted: Vec<Emitted>,
+}
+
+impl<H: Handler> Harness<H> {
+    /// A handler made with `config`, as it stands in the manifest.
+    ///
+    /// # Panics
+    /// When the handler's init fails.
+    pub fn new(config: impl Serialize) -> Self {
+        Self::try_new(config).unwrap_or_else(|failure| panic!("init failed: {failure}"))
+    }
+
+    /// A handler made with `config`, or why its init failed.
+    ///
+    /// # Panics
+    /// When `config` has no form in JSON.
+    pub fn try_new(config: impl Serialize) -> Result<Self, Failure> {
+        Self::make(serde_json::to_string(&config).expect("the config has a form in JSON"), None)
+    }
+
+    fn make(config: String, function: Option<PlainFunction>) -> Result<Self, Failure> {
+        let mut harness = Self {
+            table: export::table::<H>("test"),
+            config,
+            function,
+            instance: std::ptr::null_mut(),
+            strict: false,
+            now_ms: START_MS,
+            next_offset: 0,
+            emitted: VecDeque::new(),
+            counts: BTreeMap::new(),
+            logs: Vec::new(),
+            handler: PhantomData,
+        };
+        harness.instance = harness.init()?;
+        Ok(harness)
+    }
+
+    /// From now on each event is delivered twice to the instance, and once more to a fresh one: all three must
+    /// end and emit alike. A handler that fails here keeps something in `self` that a redelivery or
+    /// a restart would betray.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Delivers an event. What a call that went well emitted is added to [`emitted`](Self::emitted).
+    ///
+    /// # Panics
+    /// When the harness is [`strict`](Self::strict) and the deliveries differ.
+    pub fn send(&mut self, given: Given) -> Outcome {
+        let offset = given.offset.unwrap_or(self.next_offset);
+        self.next_offset = self.next_offset.max(offset + 1);
+        let given = given.placed(offset, self.now_ms);
+        let first = self.run(self.instance, &given);
+        self.renew_after_panic(&first);
+        if self.strict {
+            let again = self.run(self.instance, &given);
+            self.renew_after_panic(&again);
+            assert_same("delivered a second time", &first, &again);
+            let fresh = self.init().unwrap_or_else(|failure| panic!("init failed: {failure}"));
+            let elsewhere = self.run(fresh, &given);
+            self.drop_instance(fresh);
+            assert_same("delivered to a fresh instance", &first, &elsewhere);
+        }
+        self.emitted.extend(first.emitted);
+        first.outcome
+    }
+
+    /// Delivers an event that must be handled.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_ok(&mut self, given: Given) {
+        let outcome = self.send(given);
+        assert!(matches!(outcome, Ok(crate::Done::Ok)), "expected Ok, got {outcome:?}");
+    }
+
+    /// Delivers an event that must be skipped.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_skip(&mut self, given: Given) {
+        let outcome = self.send(given);
+        assert!(matches!(outcome, Ok(crate::Done::Skip)), "expected Skip, got {outcome:?}");
+    }
+
+    /// Delivers an event that must be rejected; returns why.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_reject(&mut self, given: Given) -> Failure {
+        self.expect_failure(given, "a reject", |kind| matches!(kind, FailureKind::Reject(_)))
+    }
+
+    /// Delivers an event that must be tried again; returns why.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_retry(&mut self, given: Given) -> Failure {
+        self.expect_failure(given, "a retry", |kind| matches!(kind, FailureKind::Retry(_)))
+    }
+
+    fn expect_failure(&mut self, given: Given, what: &str, is: impl Fn(&FailureKind) -> bool) -> Failure {
+        match self.send(given) {
+            Err(failure) if is(failure.kind()) => failure,
+            outcome => panic!("expected {what}, got {outcome:?}"),
+        }
+    }
+
+    /// The oldest output not yet taken by an `expect_` must have this key and JSON value. Returns it, for a
+    /// look at headers and sink.
+    ///
+    /// # Panics
+    /// When there is none, or it is another.
+    pub fn expect_emit<V: Serialize + ?Sized>(&mut self, key: impl AsKey, value: &V) -> Emitted {
+        let expected = serde_json::to_value(value).expect("the expected value has a form in JSON");
+        let Some(emitted) = self.emitted.pop_front() else {
+            panic!("expected {expected} to be emitted, but nothing more was");
+        };
+        match key.as_key() {
+            Key::Bytes(key) => assert_eq!(
+                emitted.key.as_deref().map(String::from_utf8_lossy),
+                Some(String::from_utf8_lossy(key)),
+                "the key of {emitted:?}"
+            ),
+            Key::Null => assert_eq!(emitted.key, None, "the key of {emitted:?}"),
+            Key::OfEvent => {}
+        }
+        let value: serde_json::Value = emitted.json();
+        assert_eq!(value, expected, "the value under the key {:?}", emitted.key_str());
+        emitted
+    }
+
+    /// Every output must have been taken by an `expect_`.
+    ///
+    /// # Panics
+    /// When one is left.
+    pub fn expect_nothing_more(&self) {
+        assert!(self.emitted.is_empty(), "emitted as well: {:?}", self.emitted);
+    }
+
+    /// What was emitted and not yet taken by an `expect_`, oldest first.
+    pub fn emitted(&self) -> impl ExactSizeIterator<Item = &Emitted> {
+        self.emitted.iter()
+    }
+
+    /// Takes all that [`emitted`](Self::emitted) shows.
+    pub fn take_emitted(&mut self) -> Vec<Emitted> {
+        self.emitted.drain(..).collect()
+    }
+
+    /// Where the author's counter `name` stands. A strict harness counts every delivery.
+    pub fn counted(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// The lines that were logged.
+    pub fn logged(&self) -> &[(Level, String)] {
+        &self.logs
+    }
+
+    /// The harness's clock, milliseconds since the epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&mut self, by: Duration) {
+        self.now_ms += i64::try_from(by.as_millis()).expect("no test waits that long");
+    }
+
+    /// Drops the instance and makes a new one, as a restart of the worker does.
+    ///
+    /// # Panics
+    /// When the handler's init fails.
+    pub fn restart(&mut self) {
+        self.drop_instance(self.instance);
+        self.instance = std::ptr::null_mut();
+        self.instance = self.init().unwrap_or_else(|failure| panic!("init failed: {failure}"));
+    }
+
+    fn renew_after_panic(&mut self, run: &Run) {
+        if matches!(&run.outcome, Err(failure) if *failure.kind() == FailureKind::Panic) {
+            self.restart();
+        }
+    }
+
+    fn init(&mut self) -> Result<*mut c_void, Failure> {
+        FUNCTION.set(self.function);
+        let (made, frame) = host::init(&self.table, &self.config);
+        self.logs.extend(frame.logs);
+        made
+    }
+
+    fn run(&mut self, instance: *mut c_void, given: &given::Placed) -> Run {
+        let (outcome, frame) = host::handle(&self.table, instance, given, self.now_ms + TIMEOUT_MS);
+        for (name, by) in frame.counts {
+            *self.counts.entry(name).or_default() += by;
+        }
+        self.logs.extend(frame.logs);
+        let emitted = if matches!(outcome, Ok(crate::Done::Ok)) { frame.emitted } else { Vec::new() };
+        Run { outcome, emitted }
+    }
+
+    fn drop_instance(&self, instance: *mut c_void) {
+        if let (Some(drop), false) = (self.table.drop, instance.is_null()) {
+            // SAFETY: `init` of the same table made the instance, and no caller uses it again.
+            unsafe { drop(instance) };
+        }
+    }
+}
+
+impl<H: Handler> Drop for Harness<H> {
+    fn drop(&mut self) {
+        self.drop_instance(self.instance);
+    }
+}
+
+fn assert_same(how: &str, first: &Run, other: &Run) {
+    assert!(
+        first == other,
+        "the event {how} gave another result: state hidden in `self`?\n first: {first:?}\n other: {other:?}"
+    );
+}
+
+/// A function as it is exported with `"name" => fn path`.
+type PlainFunction = fn(&Event<'_>, &mut Context<'_>) -> Outcome;
+
+/// Stands for a plain function in a [`Harness`]; see [`Harness::of`].
+pub struct Function(PlainFunction);
+
+thread_local! {
+    /// The function that the next `Function::init` on this thread is for.
+    static FUNCTION: Cell<Option<PlainFunction>> = const { Cell::new(None) };
+}
+
+impl Handler for Function {
+    fn init(_: &Setup<'_>) -> Result<Self, Failure> {
+        FUNCTION.get().map(Self).ok_or_else(|| Failure::reject("make the harness with Harness::of"))
+    }
+
+    fn handle(&mut self, event: &Event<'_>, ctx: &mut Context<'_>) -> Outcome {
+        (self.0)(event, ctx)
+    }
+}
+
+impl Harness<Function> {
+    /// A plain function under test.
+    pub fn of(function: PlainFunction) -> Self {
+        Self::make("null".to_owned(), Some(function))
+            .unwrap_or_else(|failure| panic!("init failed: {failure}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

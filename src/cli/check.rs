@@ -1,0 +1,166 @@
+//! `tidemill check`: is a manifest valid, and what does it come to?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Global, Output};
+use crate::manifest::{self, Errors};
+use crate::model::Function;
+
+/// Check manifests without connecting: print them with every default, the topics to be made, the group.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidemill check functions/ride-receipts\n  \
+    tidemill check --schema > function.schema.json\n\n\
+    Exit codes: 0 valid, 2 invalid, with every finding as `file:line: path: message`.\n\n\
+    Editors complete manifests that begin with a line such as\n  \
+    # yaml-language-server: $schema=schemas/function.v1alpha1.schema.json")]
+pub struct Check {
+    /// Manifests, or folders of them
+    #[arg(value_name = "FILE|DIR", required_unless_present_any = ["schema", "platform_schema", "reference"])]
+    files: Vec<PathBuf>,
+    /// Print the JSON Schema of function manifests instead
+    #[arg(long, conflicts_with_all = ["files", "platform_schema", "reference"])]
+    schema: bool,
+    /// Print the JSON Schema of the platform's settings instead
+    #[arg(long, conflicts_with_all = ["files", "reference"])]
+    platform_schema: bool,
+    /// Print the reference of every key as Markdown instead
+    #[arg(long, conflicts_with = "files")]
+    reference: bool,
+    /// Refuse a plugin file that is not there, instead of warning
+    #[arg(long)]
+    plugins: bool,
+}
+
+impl Check {
+    /// Runs the verb. The platform's settings are checked too, where there are any.
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        if self.schema {
+            println!("{:#}", manifest::function_schema());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.platform_schema {
+            println!("{:#}", manifest::platform_schema());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.reference {
+            print!("{}", manifest::reference());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut errors = global.platform().err().unwrap_or_default();
+        let functions = match manifest::load(&self.files) {
+            Ok(functions) => functions,
+            Err(found) => {
+                errors.extend(found);
+                Vec::new()
+            }
+        };
+        let missing = Errors(functions.iter().filter_map(missing_plugin).collect());
+        if self.plugins {
+            errors.extend(missing.clone());
+        }
+        if !errors.is_empty() {
+            match global.output {
+                Output::Text => eprintln!("{errors}"),
+                Output::Json => println!("{}", json!({ "valid": false, "errors": errors })),
+            }
+            return Ok(ExitCode::from(2));
+        }
+        match global.output {
+            Output::Text => {
+                for (index, function) in functions.iter().enumerate() {
+                    if index > 0 {
+                        println!();
+                    }
+                    print!("{}", described(function));
+                }
+                for warning in &missing.0 {
+                    eprintln!("warning: {warning}");
+                }
+            }
+            Output::Json => {
+                let functions: Vec<_> = functions.iter().map(json_of).collect();
+                println!("{}", json!({ "valid": true, "functions": functions, "warnings": missing }));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The resolved manifest with what follows from it in comments: the whole can be loaded again.
+fn described(function: &Function) -> String {
+    let rendered = manifest::render(function);
+    let body = rendered.strip_prefix("---\n").unwrap_or(&rendered);
+    let mut text = format!("---\n# from {}\n{body}# group: {}\n", function.file.display(), function.group);
+    for new in manifest::topics(function) {
+        let partitions =
+            new.create.partitions.map_or_else(|| "broker's default".to_owned(), |count| count.to_string());
+        text += &format!(
+            "# makes topic {} ({}) if it is missing: partitions={partitions}",
+            new.topic,
+            new.role.as_str()
+        );
+        if let Some(replication) = new.create.replication {
+            text += &format!(", replication={replication}");
+        }
+        for (name, value) in &new.create.config {
+            text += &format!(", {name}={value}");
+        }
+        if !new.sized_after.is_empty() {
+            let headroom = manifest::HEADROOM_BYTES / 1024;
+            text +=
+                &format!(", max.message.bytes={headroom} KiB above that of {}", new.sized_after.join(", "));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn json_of(function: &Function) -> serde_json::Value {
+    json!({
+        "file": function.file,
+        "group": function.group,
+        "manifest": manifest::render_json(function),
+        "topics": manifest::topics(function),
+    })
+}
+
+fn missing_plugin(function: &Function) -> Option<manifest::Diagnostic> {
+    let handler = function.handler.as_ref().filter(|handler| !handler.plugin.is_file())?;
+    let advice = match &handler.crate_dir {
+        Some(folder) => format!("build the crate in {}", folder.display()),
+        None => "build it, or correct the path".to_owned(),
+    };
+    Some(manifest::Diagnostic {
+        file: function.file.display().to_string(),
+        line: None,
+        path: "spec.handler.plugin".to_owned(),
+        message: format!("{} is not there: {advice}", handler.plugin.display()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_check_prints_can_be_loaded_again() {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
+                    sources: [{topic: in}]\n  sinks: [{topic: out, create: {partitions: 3, replication: 1}}]\n";
+        let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
+        let printed = described(&functions[0]);
+        let end = "\
+# group: tidemill.default.mill
+# makes topic mill.dlq (dead letters) if it is missing: partitions=broker's default, \
+message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB above that of in
+# makes topic out (sink) if it is missing: partitions=3, replication=1
+";
+        assert!(printed.ends_with(end), "{printed}");
+        assert_eq!(manifest::parse(Path::new("/f/function.yaml"), &printed).unwrap(), functions);
+    }
+}

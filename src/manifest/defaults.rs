@@ -1,0 +1,132 @@
+//! The defaults: the one table that parser, JSON Schema and reference share.
+
+use super::spec::{Delivery, DurationText, Retry, Scale};
+use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, Order};
+
+pub(super) fn namespace() -> String {
+    "default".to_owned()
+}
+
+pub(super) fn group(name: &FunctionName) -> String {
+    format!("tidemill.{}.{}", name.namespace, name.name)
+}
+
+pub(super) fn order() -> Order {
+    Order::Key
+}
+
+pub(super) fn timeout() -> DurationText {
+    text("5s")
+}
+
+pub(super) fn concurrency() -> u32 {
+    1
+}
+
+pub(super) fn format() -> Format {
+    Format::Auto
+}
+
+pub(super) fn start_at() -> String {
+    "earliest".to_owned()
+}
+
+/// The name of a sink that has none: an only sink needs no name to be told from others.
+pub(super) fn sink_name(topic: &str, sinks: usize) -> String {
+    if sinks == 1 { "default".to_owned() } else { topic.to_owned() }
+}
+
+pub(super) fn event_type(name: &FunctionName, sink: &str) -> String {
+    format!("{}.{}.{sink}", name.namespace, name.name)
+}
+
+pub(super) fn event_source(name: &FunctionName) -> String {
+    format!("/tidemill/{}/{}", name.namespace, name.name)
+}
+
+pub(super) fn mode() -> CloudEventsMode {
+    CloudEventsMode::Binary
+}
+
+pub(super) fn partition_key() -> bool {
+    false
+}
+
+pub(super) fn guarantee() -> Guarantee {
+    Guarantee::ExactlyOnce
+}
+
+pub(super) fn commit_interval() -> DurationText {
+    text("100ms")
+}
+
+pub(super) fn max_attempts() -> u32 {
+    12
+}
+
+pub(super) fn initial() -> DurationText {
+    text("200ms")
+}
+
+pub(super) fn factor() -> f64 {
+    2.0
+}
+
+pub(super) fn max() -> DurationText {
+    text("30s")
+}
+
+pub(super) fn jitter() -> f64 {
+    0.2
+}
+
+pub(super) fn on_exhausted() -> OnExhausted {
+    OnExhausted::DeadLetter
+}
+
+pub(super) fn dead_letter_topic(name: &FunctionName) -> String {
+    format!("{}.dlq", name.name)
+}
+
+pub(super) fn max_event_age() -> DurationText {
+    text("0s")
+}
+
+pub(super) fn min() -> u32 {
+    0
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            guarantee: guarantee(),
+            commit_interval: commit_interval(),
+            retry: Retry::default(),
+            on_exhausted: on_exhausted(),
+            dead_letter: Default::default(),
+            max_event_age: max_event_age(),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: max_attempts(),
+            initial: initial(),
+            factor: factor(),
+            max: max(),
+            jitter: jitter(),
+        }
+    }
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { min: min() }
+    }
+}
+
+fn text(text: &str) -> DurationText {
+    DurationText(text.to_owned())
+}

@@ -1,0 +1,186 @@
+//! A resolved function as a manifest again: every default written out, so that nothing is left to
+//! guess, and loadable.
+
+use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
+use serde_json::Value;
+
+use super::filter::written;
+use super::spec::{
+    ApiVersion, CloudEvents, Create, DeadLetter, Delivery, DurationText, FunctionKind, FunctionManifest,
+    Handler, Kafka, Key, Metadata, Retry, Scale, Sink, Source, Spec, Time,
+};
+use super::{defaults, text};
+use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
+
+/// Keys in the order in which a person writes them; others follow by the alphabet.
+const ORDER: [&str; 24] = [
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "name",
+    "namespace",
+    "labels",
+    "group",
+    "handler",
+    "plugin",
+    "crate",
+    "sha256",
+    "entry",
+    "sources",
+    "topic",
+    "format",
+    "startAt",
+    "filters",
+    "key",
+    "order",
+    "sinks",
+    "delivery",
+    "scale",
+    "kafka",
+];
+
+/// The resolved manifest as one YAML document, defaults filled in. References to secrets stay references.
+pub fn render(function: &Function) -> String {
+    let value = render_json(function);
+    let mut text = String::new();
+    let mut emitter = YamlEmitter::new(&mut text);
+    emitter.dump(&yaml(&value)).expect("writing to a string does not fail");
+    text.push('\n');
+    text
+}
+
+/// The resolved manifest as JSON.
+pub fn render_json(function: &Function) -> Value {
+    serde_json::to_value(manifest(function)).expect("the YAML types have text keys only")
+}
+
+fn manifest(function: &Function) -> FunctionManifest {
+    FunctionManifest {
+        api_version: ApiVersion::V1Alpha1,
+        kind: FunctionKind::Function,
+        metadata: Metadata {
+            name: function.name.name.clone(),
+            namespace: function.name.namespace.clone(),
+            labels: function.labels.clone(),
+        },
+        spec: Spec {
+            group: Some(function.group.clone()),
+            handler: function.handler.as_ref().map(handler),
+            sources: function.sources.iter().map(source).collect(),
+            order: function.order,
+            sinks: function.sinks.iter().map(sink).collect(),
+            delivery: delivery(&function.delivery),
+            scale: Scale { min: function.workers },
+            kafka: Kafka {
+                consumer: function.kafka.consumer.clone(),
+                producer: function.kafka.producer.clone(),
+            },
+        },
+    }
+}
+
+fn handler(handler: &model::HandlerSpec) -> Handler {
+    Handler {
+        plugin: handler.plugin.display().to_string(),
+        crate_dir: handler.crate_dir.as_ref().map(|folder| folder.display().to_string()),
+        sha256: handler.sha256.clone(),
+        entry: handler.entry.clone(),
+        config: handler.config.as_object().cloned().unwrap_or_default(),
+        timeout: duration(handler.timeout),
+        concurrency: defaults::concurrency(),
+    }
+}
+
+fn source(source: &model::Source) -> Source {
+    let key = match source.key.clone() {
+        KeySpec::Record => None,
+        KeySpec::Header(header) => Some(Key { header: Some(header), ..Key::default() }),
+        KeySpec::Attribute(name) => Some(Key { attribute: Some(name), ..Key::default() }),
+        KeySpec::Fields(fields) => Some(Key { fields: Some(fields), ..Key::default() }),
+    };
+    let time = match source.time.clone() {
+        TimeSpec::Record => None,
+        TimeSpec::Attribute(name) => Some(Time { attribute: Some(name), ..Time::default() }),
+        TimeSpec::Field { path, format } => {
+            Some(Time { field: Some(path), format: Some(format), attribute: None })
+        }
+    };
+    Source {
+        topic: source.topic.clone(),
+        name: Some(source.name.clone()),
+        format: source.format,
+        start_at: match source.start_at {
+            StartAt::Earliest => "earliest".to_owned(),
+            StartAt::Latest => "latest".to_owned(),
+            StartAt::Time(millis) => jiff::Timestamp::from_millisecond(millis)
+                .expect("a start time was parsed from a timestamp")
+                .to_string(),
+        },
+        filters: source.filters.iter().map(written).collect(),
+        key,
+        time,
+    }
+}
+
+fn sink(sink: &model::Sink) -> Sink {
+    let cloudevents = &sink.cloudevents;
+    Sink {
+        name: Some(sink.name.clone()),
+        topic: sink.topic.clone(),
+        format: sink.format,
+        cloudevents: (sink.format == Format::CloudEvents).then(|| CloudEvents {
+            event_type: Some(cloudevents.event_type.clone()),
+            source: Some(cloudevents.source.clone()),
+            mode: cloudevents.mode,
+            partition_key: cloudevents.partition_key,
+        }),
+        filters: sink.filters.iter().map(written).collect(),
+        create: sink.create.as_ref().map(|create| Create {
+            partitions: create.partitions,
+            replication: create.replication,
+            config: create.config.clone(),
+        }),
+    }
+}
+
+fn delivery(delivery: &model::Delivery) -> Delivery {
+    let retry = &delivery.retry;
+    Delivery {
+        guarantee: delivery.guarantee,
+        commit_interval: duration(delivery.commit_interval),
+        retry: Retry {
+            max_attempts: retry.max_attempts,
+            initial: duration(retry.initial),
+            factor: retry.factor,
+            max: duration(retry.max),
+            jitter: retry.jitter,
+        },
+        on_exhausted: delivery.on_exhausted,
+        dead_letter: DeadLetter { topic: Some(delivery.dead_letter_topic.clone()) },
+        max_event_age: duration(delivery.max_event_age),
+    }
+}
+
+fn duration(duration: std::time::Duration) -> DurationText {
+    DurationText(text::duration_text(duration))
+}
+
+fn yaml(value: &Value) -> Yaml<'_> {
+    match value {
+        Value::Null => Yaml::Value(Scalar::Null),
+        Value::Bool(value) => Yaml::Value(Scalar::Boolean(*value)),
+        Value::Number(number) => Yaml::Value(Scalar::parse_from_cow(number.to_string().into())),
+        Value::String(text) => Yaml::Value(Scalar::String(text.into())),
+        Value::Array(items) => Yaml::Sequence(items.iter().map(yaml).collect()),
+        Value::Object(map) => {
+            let mut keys: Vec<_> = map.keys().collect();
+            keys.sort_by_key(|key| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
+            let mut mapping = Mapping::new();
+            for key in keys {
+                mapping.insert(Yaml::Value(Scalar::String(key.into())), yaml(&map[key]));
+            }
+            Yaml::Mapping(mapping)
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! What the process's functions and workers are doing, as they last reported it. A worker writes its
+//! report at cuts, at most a few times a second, into a slot of its own, so nothing here is touched per
+//! record; `/functions`, `/healthz`, `/readyz` and the gauges of `/metrics` read it.
+//!
+//! Times are `Duration`s of the clock's monotonic time; one clock must be used throughout.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::totals::Totals;
+
+/// The shortest time between two reports of a worker.
+pub const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// The state of every function in the process. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Status {
+    functions: Arc<Mutex<BTreeMap<String, FunctionReport>>>,
+}
+
+/// What is known of a function before it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionInfo {
+    /// `<namespace>/<name>`.
+    pub name: String,
+    /// Its consumer group.
+    pub group: String,
+    /// `exactlyOnce` or `atLeastOnce`.
+    pub guarantee: &'static str,
+    /// A worker that gave no sign of life for this long counts as stuck. It must be longer than anything that
+    /// rightly blocks a worker: the handler's timeout, a commit, a revoke.
+    #[serde(skip)]
+    pub stuck_after: Duration,
+}
+
+/// The handler that a function calls now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HandlerInfo {
+    /// The plugin's SHA-256, lower-case hex.
+    pub digest: String,
+    /// The handler's name in the plugin.
+    pub entry: String,
+}
+
+/// Where a function is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "camelCase")]
+pub enum State {
+    /// Being built; no worker has an assignment yet.
+    Starting,
+    /// Waiting for a topic that does not exist.
+    Waiting {
+        /// The topic.
+        topic: String,
+    },
+    /// Works.
+    Running,
+    /// Finishing what is in flight.
+    Stopping,
+    /// Ended, and not by itself again.
+    Stopped {
+        /// Why: asked to, or the error.
+        reason: String,
+    },
+}
+
+impl State {
+    /// Every state's word, for metrics.
+    pub const WORDS: [&'static str; 5] = ["starting", "waiting", "running", "stopping", "stopped"];
+
+    /// The state's word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting { .. } => "waiting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+}
+
+/// A function as `/functions` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionStatus {
+    /// `<namespace>/<name>`.
+    pub name: String,
+    /// Its consumer group.
+    pub group: String,
+    /// `exactlyOnce` or `atLeastOnce`.
+    pub guarantee: &'static str,
+    /// The handler; `None` before it is loaded, and for built-in steps only.
+    pub handler: Option<HandlerInfo>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its workers in this process.
+    pub workers: Vec<WorkerStatus>,
+    /// What its workers counted since the process started, those that have ended included.
+    pub totals: Totals,
+}
+
+/// A worker's report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Its number within the function and the process.
+    pub id: u32,
+    /// It has been given an assignment, which may be empty when there are more workers than partitions.
+    pub assigned: bool,
+    /// Its partitions.
+    pub lanes: Vec<LaneStatus>,
+    /// Records taken and not finished.
+    pub in_flight: u64,
+    /// When its last cut committed, milliseconds since the epoch.
+    pub last_cut_ms: Option<i64>,
+    /// What went wrong last.
+    pub last_error: Option<ErrorNote>,
+    /// What it counted.
+    pub totals: Totals,
+}
+
+/// One partition of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneStatus {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub position: i64,
+    /// The committed offset; `None` before the first commit is known.
+    pub committed: Option<i64>,
+    /// End offset minus committed offset; `None` while the end is not known.
+    pub lag: Option<i64>,
+    /// What it does, in a word: reading, paused, retrying.
+    pub state: &'static str,
+}
+
+/// An error of the engine or of Kafka; never a handler's text, which may quote a payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorNote {
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// What.
+    pub message: String,
+}
+
+/// Where a function's state is reported. Clones report the same function.
+#[derive(Clone)]
+pub struct FunctionReport {
+    shared: Arc<Function>,
+}
+
+struct Function {
+    info: FunctionInfo,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    state: State,
+    handler: Option<HandlerInfo>,
+    workers: Vec<Arc<Slot>>,
+    ended: Totals,
+}
+
+struct Slot {
+    beat_us: AtomicU64,
+    status: Mutex<WorkerStatus>,
+}
+
+/// Where one worker reports; dropping it takes the worker off the list and keeps its totals.
+pub struct WorkerReport {
+    function: FunctionReport,
+    slot: Arc<Slot>,
+    reported: Option<Duration>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Status {
+    /// Puts a function on the list, in place of one of the same name.
+    pub fn register(&self, info: FunctionInfo) -> FunctionReport {
+        let now =
+            Now { state: State::Starting, handler: None, workers: Vec::new(), ended: Totals::default() };
+        let name = info.name.clone();
+        let report = FunctionReport { shared: Arc::new(Function { info, now: Mutex::new(now) }) };
+        lock(&self.functions).insert(name, report.clone());
+        report
+    }
+
+    /// Takes a function off the list.
+    pub fn remove(&self, name: &str) {
+        lock(&self.functions).remove(name);
+    }
+
+    /// Every function, by name.
+    pub fn functions(&self) -> Vec<FunctionStatus> {
+        lock(&self.functions).values().map(FunctionReport::status).collect()
+    }
+
+    /// What makes the process unfit to live on, one line each: workers that are stuck at `now`.
+    /// Nothing: healthy. A function that has stopped is not on it, since a restart would harm the others.
+    pub fn ailments(&self, now: Duration) -> Vec<String> {
+        let functions = lock(&self.functions);
+        let mut ailments = Vec::new();
+        for function in functions.values() {
+            let Function { info, now: state } = &*function.shared;
+            for slot in &lock(state).workers {
+                let silent = now.saturating_sub(Duration::from_micros(slot.beat_us.load(Ordering::Relaxed)));
+                if silent > info.stuck_after {
+                    let id = lock(&slot.status).id;
+                    let seconds = silent.as_secs();
+                    ailments.push(format!("{} worker {id} gave no sign of life for {seconds} s", info.name));
+                }
+            }
+        }
+        ailments
+    }
+
+    /// What the process is not ready for, one line each. Ready means that each function runs with all
+    /// workers assigned, or waits for a topic that does not exist: that is for somebody else to mend, and must not
+    /// hold up a rollout.
+    pub fn unreadiness(&self) -> Vec<String> {
+        let unready = |function: FunctionStatus| match &function.state {
+            State::Waiting { .. } => None,
+            State::Running if function.workers.is_empty() => Some(format!("{} has no worker", function.name)),
+            State::Running => function
+                .workers
+                .iter()
+                .find(|worker| !worker.assigned)
+                .map(|worker| format!("{} worker {} has no assignment yet", function.name, worker.id)),
+            State::Stopped { reason } => Some(format!("{} is stopped: {reason}", function.name)),
+            State::Starting | State::Stopping => {
+                Some(format!("{} is {}", function.name, function.state.as_str()))
+            }
+        };
+        self.functions().into_iter().filter_map(unready).collect()
+    }
+}
+
+impl FunctionReport {
+    /// The function's state from now on.
+    pub fn set_state(&self, state: State) {
+        lock(&self.shared.now).state = state;
+    }
+
+    /// The handler from now on.
+    pub fn set_handler(&self, handler: HandlerInfo) {
+        lock(&self.shared.now).handler = Some(handler);
+    }
+
+    /// Puts worker `id` on the list, alive at `now`.
+    pub fn worker(&self, id: u32, now: Duration) -> WorkerReport {
+        let slot = Arc::new(Slot {
+            beat_us: AtomicU64::new(now.as_micros() as u64),
+            status: Mutex::new(WorkerStatus { id, ..WorkerStatus::default() }),
+        });
+        lock(&self.shared.now).workers.push(slot.clone());
+        WorkerReport { function: self.clone(), slot, reported: None }
+    }
+
+    fn status(&self) -> FunctionStatus {
+        let now = lock(&self.shared.now);
+        let workers: Vec<_> = now.workers.iter().map(|slot| lock(&slot.status).clone()).collect();
+        let mut totals = now.ended;
+        for worker in &workers {
+            totals.add(&worker.totals);
+        }
+        let FunctionInfo { name, group, guarantee, .. } = self.shared.info.clone();
+        let (handler, state) = (now.handler.clone(), now.state.clone());
+        FunctionStatus { name, group, guarantee, handler, state, workers, totals }
+    }
+}
+
+impl WorkerReport {
+    /// A sign of life, one relaxed store: once in every round of the worker's loop.
+    pub fn beat(&self, now: Duration) {
+        self.slot.beat_us.store(now.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// [`REPORT_EVERY`] has passed since the last report.
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.reported.is_none_or(|reported| now.saturating_sub(reported) >= REPORT_EVERY)
+    }
+
+    /// Reports, whether due or not: `update` changes what was reported last, in place.
+    pub fn report(&mut self, now: Duration, update: impl FnOnce(&mut WorkerStatus)) {
+        self.beat(now);
+        self.reported = Some(now);
+        update(&mut lock(&self.slot.status));
+    }
+
+    /// The state of the worker's function from now on.
+    pub fn set_state(&self, state: State) {
+        self.function.set_state(state);
+    }
+}
+
+impl Drop for WorkerReport {
+    fn drop(&mut self) {
+        let mut now = lock(&self.function.shared.now);
+        now.workers.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+        now.ended.add(&lock(&self.slot.status).totals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str) -> FunctionInfo {
+        FunctionInfo {
+            name: name.to_owned(),
+            group: format!("tidemill.{name}"),
+            guarantee: "exactlyOnce",
+            stuck_after: Duration::from_secs(30),
+        }
+    }
+
+    #[test]
+    fn a_silent_worker_makes_the_process_ill_and_a_beat_cures_it() {
+        let status = Status::default();
+        let function = status.register(info("default/echo"));
+        let worker = function.worker(0, Duration::from_secs(100));
+        assert_eq!(status.ailments(Duration::from_secs(130)), Vec::<String>::new());
+        assert_eq!(
+            status.ailments(Duration::from_secs(131)),
+            ["default/echo worker 0 gave no sign of life for 31 s"]
+        );
+        worker.beat(Duration::from_secs(131));
+        assert_eq!(status.ailments(Duration::from_secs(131)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_worker_that_ended_is_not_missed() {
+        let status = Status::default();
+        let function = status.register(info("default/echo"));
+        drop(function.worker(0, Duration::ZERO));
+        assert_eq!(status.ailments(Duration::from_secs(1000)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ready_means_running_with_every_worker_assigned() {
+        let status = Status::default();
+        assert!(status.unreadiness().is_empty(), "a process without functions is ready for some");
+        let function = status.register(info("default/echo"));
+        assert_eq!(status.unreadiness(), ["default/echo is starting"]);
+        function.set_state(State::Running);
+        assert_eq!(status.unreadiness(), ["default/echo has no worker"]);
+        let mut first = function.worker(0, Duration::ZERO);
+        let mut second = function.worker(1, Duration::ZERO);
+        first.report(Duration::ZERO, |worker| worker.assigned = true);
+        assert_eq!(status.unreadiness(), ["default/echo worker 1 has no assignment yet"]);
+        second.report(Duration::ZERO, |worker| worker.assigned = true);
+        assert!(status.unreadiness().is_empty());
+        function.set_state(State::Stopped { reason: "fenced".to_owned() });
+        assert_eq!(status.unreadiness(), ["default/echo is stopped: fenced"]);
+    }
+
+    #[test]
+    fn waiting_for_a_topic_is_ready() {
+        let status = Status::default();
+        status.register(info("default/echo")).set_state(State::Waiting { topic: "rides".to_owned() });
+        assert!(status.unreadiness().is_empty());
+    }
+
+    #[test]
+    fn totals_outlive_their_workers() {
+        let status = Status::default();
+        let function = status.register(info("default/echo"));
+        let mut first = function.worker(0, Duration::ZERO);
+        first.report(Duration::ZERO, |worker| worker.totals.consumed = 3);
+        drop(first);
+        let mut second = function.worker(1, Duration::ZERO);
+        second.report(Duration::ZERO, |worker| worker.totals.consumed = 4);
+        assert_eq!(status.functions()[0].totals.consumed, 7);
+        status.remove("default/echo");
+        assert!(status.functions().is_empty());
+    }
+
+    #[test]
+    fn a_report_is_due_four_times_a_second() {
+        let function = Status::default().register(info("default/echo"));
+        let mut worker = function.worker(0, Duration::ZERO);
+        assert!(worker.is_due(Duration::ZERO));
+        worker.report(Duration::ZERO, |_| ());
+        assert!(!worker.is_due(Duration::from_millis(249)));
+        assert!(worker.is_due(Duration::from_millis(250)));
+    }
+}

@@ -1,0 +1,73 @@
+//! Dead letters: the original record, byte by byte, with headers that say what happened to it.
+
+use super::headers::HeaderBuffer;
+use super::write::{OutRecord, Target, Writer};
+use crate::model::{DeadLetterReason, Function, Header, Record};
+
+/// Every header that a dead letter adds begins with this; those of an earlier death are replaced.
+pub const PREFIX: &str = "tidemill-";
+
+/// The longest `tidemill-error`, in bytes: a header counts against the broker's message size.
+pub const MAX_ERROR_BYTES: usize = 2048;
+
+/// What happened.
+#[derive(Debug, Clone, Copy)]
+pub struct Death<'a> {
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// The error's text; cut off at [`MAX_ERROR_BYTES`].
+    pub error: &'a str,
+    /// How often it was called, 0 when it never was.
+    pub attempts: u32,
+}
+
+/// Writes the dead letters of one function.
+pub struct DeadLetters {
+    function: String,
+    headers: HeaderBuffer,
+}
+
+impl DeadLetters {
+    /// For `function`.
+    pub fn new(function: &Function) -> Self {
+        Self { function: function.name.to_string(), headers: HeaderBuffer::default() }
+    }
+
+    /// Writes `record` to the dead-letter topic, stamped `now_ms`: a dead letter with the original's
+    /// time could be older than the topic keeps, or further ahead than the broker takes.
+    pub fn write<W: Writer>(&mut self, record: &Record<'_>, death: &Death<'_>, now_ms: i64, writer: &mut W) {
+        let mut numbers = [itoa::Buffer::new(); 4];
+        let [attempts, partition, offset, timestamp] = &mut numbers;
+        let added: [(&str, &str); 8] = [
+            ("tidemill-function", &self.function),
+            ("tidemill-reason", death.reason.as_str()),
+            ("tidemill-error", shortened(death.error)),
+            ("tidemill-attempts", attempts.format(death.attempts)),
+            ("tidemill-topic", record.topic),
+            ("tidemill-partition", partition.format(record.partition)),
+            ("tidemill-offset", offset.format(record.offset)),
+            ("tidemill-timestamp", timestamp.format(record.timestamp_ms)),
+        ];
+        let mut headers = self.headers.lend();
+        let mut index = 0;
+        while let Some(header) = record.headers.get(index) {
+            if !header.name.starts_with(PREFIX) {
+                headers.push(header);
+            }
+            index += 1;
+        }
+        headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
+        writer.write(&OutRecord {
+            target: Target::DeadLetter,
+            key: record.key,
+            value: record.value,
+            headers: &headers,
+            timestamp_ms: Some(now_ms),
+        });
+        self.headers.put_back(headers);
+    }
+}
+
+fn shortened(error: &str) -> &str {
+    &error[..error.floor_char_boundary(MAX_ERROR_BYTES)]
+}

@@ -1,0 +1,87 @@
+//! W3C trace context: what came with an event goes on with its outputs, unless they bring their own.
+//! It travels as Kafka headers, as the CloudEvents extensions of the same names, or both.
+
+use crate::model::{Event, Header, Shape};
+
+/// The trace context of an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trace<'a> {
+    /// In headers.
+    headers: Context<'a>,
+    /// In CloudEvents attributes.
+    attributes: Context<'a>,
+}
+
+/// `tracestate` means nothing without its `traceparent`, so they are carried together or not at all.
+#[derive(Debug, Clone, Copy, Default)]
+struct Context<'a> {
+    parent: Option<&'a [u8]>,
+    state: Option<&'a [u8]>,
+}
+
+impl<'a> Context<'a> {
+    fn push(self, names: [&'static str; 2], list: &mut Vec<Header<'a>>) {
+        if self.parent.is_none() {
+            return;
+        }
+        for (name, value) in names.into_iter().zip([self.parent, self.state]) {
+            if value.is_some() {
+                list.push(Header { name, value });
+            }
+        }
+    }
+}
+
+impl<'a> Trace<'a> {
+    /// The context of `event`.
+    pub fn of(event: &'a Event<'_>) -> Self {
+        let mut trace = Self::default();
+        let is_binary = event.shape == Shape::Binary;
+        let mut index = 0;
+        while let Some(header) = event.record.headers.get(index) {
+            match header.name {
+                "traceparent" => trace.headers.parent = header.value,
+                "tracestate" => trace.headers.state = header.value,
+                "ce_traceparent" if is_binary => trace.attributes.parent = header.value,
+                "ce_tracestate" if is_binary => trace.attributes.state = header.value,
+                _ => {}
+            }
+            index += 1;
+        }
+        if let Shape::Structured(attributes) = &event.shape {
+            for (name, value) in attributes {
+                match name.as_str() {
+                    "traceparent" => trace.attributes.parent = Some(value.as_bytes()),
+                    "tracestate" => trace.attributes.state = Some(value.as_bytes()),
+                    _ => {}
+                }
+            }
+        }
+        trace
+    }
+
+    /// There is nothing to carry.
+    pub fn is_empty(&self) -> bool {
+        self.headers.parent.is_none() && self.attributes.parent.is_none()
+    }
+
+    /// Adds the headers that an output with the headers `own` still needs; `to_cloudevent`: attributes
+    /// stay attributes, else they become headers where there are none.
+    pub fn push_headers(&self, own: &[Header<'_>], to_cloudevent: bool, list: &mut Vec<Header<'a>>) {
+        if self.is_empty() || own.iter().any(|header| header.name == "traceparent") {
+            return;
+        }
+        let carried = match self.headers.parent {
+            None if !to_cloudevent => self.attributes,
+            _ => self.headers,
+        };
+        carried.push(["traceparent", "tracestate"], list);
+    }
+
+    /// Adds the attributes, as `ce_` headers, that a CloudEvent with the headers `own` still needs.
+    pub fn push_attributes(&self, own: &[Header<'_>], list: &mut Vec<Header<'a>>) {
+        if !own.iter().any(|header| header.name == "ce_traceparent") {
+            self.attributes.push(["ce_traceparent", "ce_tracestate"], list);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The cut: the moment at which outputs, dead letters and offsets become visible together.
+
+use super::recover::Recovery;
+use super::{Stopped, Worker};
+use crate::kafka::{Commit, Error};
+use crate::observe::events::{CutCommitted, Fenced};
+
+impl Worker {
+    /// Closes what was done since the last cut. When that fails, the work is undone and the worker is
+    /// in recovery afterwards; an error is only what nothing can be done about.
+    pub(super) fn cut(&mut self) -> Result<(), Stopped> {
+        let began = self.now();
+        let commits = self.commits();
+        if commits.is_empty() {
+            // Outputs of lanes that have gone: nothing that fences a zombie could be committed with them.
+            if self.outputs.is_open() {
+                self.fail(Error::Stale("the lanes of these outputs are gone".to_owned()))?;
+            }
+            return Ok(());
+        }
+        if let Err(error) = self.outputs.commit(&commits, &self.consumer) {
+            return self.fail(error);
+        }
+        let now = self.now();
+        let took = now.elapsed.saturating_sub(began.elapsed);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_dirty) {
+            lane.is_dirty = false;
+            lane.checkpoint.cut += 1;
+            lane.committed = lane.checkpoint.offset();
+            self.suspects.settle(&lane.partition, lane.committed);
+        }
+        self.is_alone = false;
+        self.must_cut = false;
+        self.pace.cut(now.elapsed, took);
+        self.last_cut_ms = Some(now.wall_ms);
+        CutCommitted { took }.emit(&mut self.meter);
+        if let Some(tap) = &mut self.tap
+            && self.consumer.at_hand() == 0
+        {
+            tap.rested();
+        }
+        Ok(())
+    }
+
+    /// Offset and metadata of each lane that moved or was written for: without an offset in the
+    /// transaction nothing would fence a zombie.
+    fn commits(&self) -> Vec<Commit> {
+        self.lanes
+            .iter()
+            .filter(|lane| lane.is_dirty)
+            .map(|lane| {
+                let mut checkpoint = lane.checkpoint.clone();
+                checkpoint.cut += 1;
+                Commit {
+                    partition: lane.partition.clone(),
+                    offset: checkpoint.offset(),
+                    metadata: checkpoint.metadata(),
+                }
+            })
+            .collect()
+    }
+
+    /// Undoes what was done since the last cut, because of `error`.
+    pub(super) fn fail(&mut self, error: Error) -> Result<(), Stopped> {
+        self.accuse()?;
+        let is_fenced = matches!(error, Error::Fenced(_));
+        if is_fenced {
+            Fenced { transactional_id: &self.config.transactional_id() }.emit(&mut self.meter);
+        }
+        let needs_producer = match error {
+            Error::Refused(_) | Error::Config(_) => return Err(error.into()),
+            Error::Fenced(_) | Error::Fatal(_) | Error::Unknown(_) => true,
+            _ => self.outputs.abort().is_err(),
+        };
+        let began = self.now().elapsed;
+        self.recovery = Some(Recovery { began, cause: error, needs_producer, is_fenced, is_said: false });
+        self.held = None;
+        self.must_cut = false;
+        self.is_alone = false;
+        Ok(())
+    }
+
+    /// Finds the events whose outputs were refused.
+    fn accuse(&mut self) -> Result<(), Stopped> {
+        for refusal in self.outputs.refusals().into_iter().filter(|refusal| refusal.is_final) {
+            let Some(lane) = self.lanes.by_number(refusal.origin.lane()) else {
+                continue;
+            };
+            let offset = refusal.origin.offset();
+            if refusal.topic == self.config.function.delivery.dead_letter_topic {
+                return Err(Stopped::DeadLetter {
+                    event: format!("{}@{offset}", lane.partition),
+                    topic: refusal.topic,
+                    reason: refusal.reason,
+                });
+            }
+            let reason = format!("topic {} refused an output: {}", refusal.topic, refusal.reason);
+            tracing::warn!(partition = %lane.partition, offset, "{reason}");
+            self.suspects.accuse(&lane.partition, offset, &reason);
+        }
+        Ok(())
+    }
+}

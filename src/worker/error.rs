@@ -1,0 +1,65 @@
+//! Why a worker stops for good.
+
+use crate::kafka;
+use crate::pipeline::Damaged;
+
+/// Something that only a person can mend. Everything else is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The client or the broker refuses what the worker needs.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// The committed metadata of a partition cannot be read.
+    #[error(
+        "partition {partition}: {cause}; going on could repeat or lose events: read the group's offsets, then \
+         commit the partition's offset again without metadata"
+    )]
+    Metadata {
+        /// Which.
+        partition: String,
+        /// What is wrong with it.
+        cause: Damaged,
+    },
+    /// Out of attempts with `onExhausted: stop`.
+    #[error(
+        "event {topic}/{partition}@{offset} failed {attempts} times and delivery.onExhausted is `stop`: {message}; mend \
+         the handler and start again, or set onExhausted: deadLetter"
+    )]
+    Exhausted {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// Failed calls.
+        attempts: u32,
+        /// The last failure.
+        message: String,
+    },
+    /// A dead letter was refused: going on would drop the event.
+    #[error(
+        "the dead letter of event {event} cannot be written to {topic}: {reason}; mend the topic and start again"
+    )]
+    DeadLetter {
+        /// topic/partition@offset.
+        event: String,
+        /// The dead-letter topic.
+        topic: String,
+        /// What the broker says.
+        reason: String,
+    },
+    /// The committed offset lies beyond the log.
+    #[error(
+        "partition {partition}: the committed offset {committed} lies beyond the log's end {end}: was the topic made \
+         anew? commit offsets that fit (kafka-consumer-groups --reset-offsets) and start again"
+    )]
+    BeyondEnd {
+        /// Which.
+        partition: String,
+        /// What the group committed.
+        committed: i64,
+        /// Where the log ends.
+        end: i64,
+    },
+}

@@ -1,0 +1,136 @@
+//! Hearing the group: partitions come and go.
+
+use std::time::Duration;
+
+use super::{ASK_WAIT, Stopped, Worker};
+use crate::kafka::{Committed, Error, GroupEvent, Partition};
+use crate::model::Class;
+use crate::observe::Rebalance;
+use crate::observe::events::{LanePlaced, Rebalanced};
+use crate::pipeline::Checkpoint;
+
+impl Worker {
+    /// Hears everything the group has said so far.
+    pub(super) fn hear(&mut self) -> Result<(), Stopped> {
+        while let Some(event) = self.consumer.group_event() {
+            self.answer(event)?;
+        }
+        Ok(())
+    }
+
+    /// Hears the group for at least so long, doing nothing else.
+    pub(super) fn hear_for(&mut self, time: Duration) -> Result<(), Stopped> {
+        if let Some(event) = self.consumer.group_event_within(time) {
+            self.answer(event)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, event: GroupEvent) -> Result<(), Stopped> {
+        match event {
+            GroupEvent::Assign(partitions) => {
+                self.tell(Rebalance::Assigned, &partitions);
+                self.is_assigned = true;
+                if partitions.is_empty() {
+                    self.consumer.assign(&[])?;
+                }
+                self.arriving.extend(partitions);
+                Ok(())
+            }
+            GroupEvent::Revoke { partitions, is_lost } => self.let_go(&partitions, is_lost),
+            GroupEvent::Trouble(error) if error.class() == Class::Fatal => Err(error.into()),
+            GroupEvent::Trouble(error) => {
+                tracing::debug!("kafka client: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits before it releases, unless the partitions are somebody else's already.
+    fn let_go(&mut self, partitions: &[Partition], is_lost: bool) -> Result<(), Stopped> {
+        self.tell(if is_lost { Rebalance::Lost } else { Rebalance::Revoked }, partitions);
+        let is_mine = |lane: &super::Lane| partitions.contains(&lane.partition);
+        let holds_work = self.is_dirty() && self.recovery.is_none();
+        if holds_work && is_lost {
+            self.fail(Error::Stale("the partitions were lost".to_owned()))?;
+        } else if holds_work && self.lanes.iter().any(|lane| is_mine(lane)) {
+            self.cut()?;
+        }
+        if self.held.as_ref().is_some_and(|held| partitions.contains(&held.partition)) {
+            self.held = None;
+        }
+        self.arriving.retain(|partition| !partitions.contains(partition));
+        self.lanes.close(partitions);
+        // Partitions that were given and taken again before they were assigned are refused here.
+        if let Err(error) = self.consumer.release(partitions) {
+            tracing::debug!("release: {error}");
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, kind: Rebalance, partitions: &[Partition]) {
+        let lanes: Vec<_> =
+            partitions.iter().map(|partition| (partition.topic.as_str(), partition.partition)).collect();
+        Rebalanced { kind, lanes: &lanes }.emit(&mut self.meter);
+    }
+
+    /// Opens lanes for partitions that were given, where the group committed them last.
+    pub(super) fn take_over(&mut self) -> Result<(), Stopped> {
+        let committed = match self.consumer.committed(&self.arriving, ASK_WAIT) {
+            Ok(committed) => committed,
+            // A dead owner's open transaction, or brokers away: asked again in the next round.
+            Err(error) if error.class() != Class::Fatal => {
+                tracing::debug!("waiting for committed offsets: {error}");
+                return self.hear_for(super::IDLE_WAIT);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut starts = Vec::with_capacity(committed.len());
+        let mut opened = Vec::with_capacity(committed.len());
+        for found in committed {
+            let Some(source) = self.pipeline.source_of(&found.partition.topic) else {
+                continue;
+            };
+            let Some((checkpoint, is_new)) = self.checkpoint_of(&found, source)? else {
+                return self.hear_for(super::IDLE_WAIT);
+            };
+            starts.push((found.partition.clone(), checkpoint.offset()));
+            opened.push((found.partition, source, checkpoint, is_new));
+        }
+        self.consumer.assign(&starts)?;
+        self.arriving.clear();
+        for (partition, source, checkpoint, is_new) in opened {
+            LanePlaced {
+                topic: &partition.topic,
+                partition: partition.partition,
+                offset: checkpoint.offset(),
+                finished_beyond: (checkpoint.ledger.next() - checkpoint.offset()).unsigned_abs(),
+            }
+            .emit(&mut self.meter);
+            // A start that was only just resolved is committed with the next cut, so it is resolved once.
+            self.lanes.open(partition, source, checkpoint, is_new);
+        }
+        Ok(())
+    }
+
+    /// `None`: the brokers could not say yet.
+    fn checkpoint_of(&self, found: &Committed, source: usize) -> Result<Option<(Checkpoint, bool)>, Stopped> {
+        if let Some(offset) = found.offset {
+            let checkpoint = Checkpoint::read(offset, &found.metadata)
+                .map_err(|cause| Stopped::Metadata { partition: found.partition.to_string(), cause })?;
+            return Ok(Some((checkpoint, false)));
+        }
+        let start_at = self.config.function.sources[source].start_at;
+        match super::start::resolve(&self.consumer, &found.partition, start_at) {
+            Ok(offset) => {
+                tracing::info!(partition = %found.partition, offset, "no committed offset: start resolved");
+                Ok(Some((Checkpoint::fresh(offset), true)))
+            }
+            Err(error) if error.class() != Class::Fatal => {
+                tracing::debug!("waiting for the start offset: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What a worker writes: the producer, its open transaction, and the pipeline's targets as topics.
+
+use std::time::Duration;
+
+use super::tap::Tap;
+use super::{ASK_WAIT, Config, Stopped, Supervision};
+use crate::kafka::{Commit, Consumer, Error, Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
+use crate::model::Class;
+use crate::pipeline::{OutRecord, Target, Writer};
+
+/// Bytes after which a cut is due however little time has passed: a transaction must fit the
+/// client's queue.
+const CUT_BYTES: usize = 64 << 20;
+/// How long a flush may take before the cut is given up.
+const FLUSH_WAIT: Duration = Duration::from_secs(30);
+
+/// The writing side of a worker.
+pub struct Outputs {
+    producer: Producer,
+    is_exactly_once: bool,
+    sinks: Vec<TopicIndex>,
+    dead_letters: TopicIndex,
+    names: Vec<String>,
+    /// A transaction has begun, or (at least once) something was written since the last cut.
+    is_open: bool,
+    begin_error: Option<Error>,
+    bytes: usize,
+    fenced_at: Option<Duration>,
+    epoch: u32,
+}
+
+/// Writes for one event.
+pub struct EventWriter<'a> {
+    outputs: &'a mut Outputs,
+    origin: Origin,
+    tap: Option<&'a mut Box<dyn Tap>>,
+}
+
+impl Writer for EventWriter<'_> {
+    fn write(&mut self, out: &OutRecord<'_>) {
+        if let Some(tap) = &mut self.tap {
+            tap.wrote(self.outputs.topic_name(out.target), out);
+        }
+        self.outputs.write(out, self.origin);
+    }
+}
+
+impl Outputs {
+    /// Makes the producer and, exactly once, fences what an earlier run left open. Waits for the
+    /// brokers; `None`: told to stop meanwhile.
+    pub fn open(config: &Config, supervision: &dyn Supervision) -> Result<Option<Self>, Stopped> {
+        let mut outputs = Self::connect(config, 0)?;
+        let mut is_said = false;
+        while let Err(error) = outputs.init(ASK_WAIT * 5) {
+            if error.class() == Class::Fatal {
+                return Err(error.into());
+            }
+            if supervision.is_stopping() {
+                return Ok(None);
+            }
+            if !is_said {
+                tracing::warn!(brokers = config.cluster.brokers(), "waiting for kafka: {error}");
+                is_said = true;
+            }
+            if !matches!(error, Error::Away(_)) {
+                outputs = Self::connect(config, 0)?;
+            }
+        }
+        Ok(Some(outputs))
+    }
+
+    fn connect(config: &Config, epoch: u32) -> Result<Self, Error> {
+        let function = &config.function;
+        let id = match epoch {
+            0 => config.transactional_id(),
+            epoch => format!("{}/{epoch}", config.transactional_id()),
+        };
+        let is_exactly_once = config.is_exactly_once();
+        let mut producer = Producer::new(&ProducerConfig {
+            cluster: &config.cluster,
+            client_id: &config.client_id(),
+            transactional_id: is_exactly_once.then_some(&id),
+            transaction_timeout: config.transaction_timeout(),
+            settings: &function.kafka.producer,
+        })?;
+        let mut names: Vec<String> = function.sinks.iter().map(|sink| sink.topic.clone()).collect();
+        let sinks = names.iter().map(|topic| producer.topic(topic)).collect::<Result<_, _>>()?;
+        let dead_letters = producer.topic(&function.delivery.dead_letter_topic)?;
+        names.push(function.delivery.dead_letter_topic.clone());
+        Ok(Self {
+            producer,
+            is_exactly_once,
+            sinks,
+            dead_letters,
+            names,
+            is_open: false,
+            begin_error: None,
+            bytes: 0,
+            fenced_at: None,
+            epoch,
+        })
+    }
+
+    fn init(&self, wait: Duration) -> Result<(), Error> {
+        if self.is_exactly_once { self.producer.init_transactions(wait) } else { Ok(()) }
+    }
+
+    /// Makes a new producer under the same id, which fences the old one. Fenced twice in a minute
+    /// means that somebody else uses the id too: take a new one and say so.
+    pub fn renew(&mut self, config: &Config, was_fenced: bool) -> Result<(), Error> {
+        let now = config.clock.now().elapsed;
+        let is_contested = was_fenced
+            && self.fenced_at.is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60));
+        let epoch = if is_contested { self.epoch + 1 } else { self.epoch };
+        if is_contested {
+            tracing::error!(
+                id = config.transactional_id(),
+                epoch,
+                "fenced twice in a minute: another process uses this transactional id; taking a new one. \
+                 Give each process its own instance id"
+            );
+        }
+        let fresh = Self::connect(config, epoch)?;
+        let fenced_at = if was_fenced { Some(now) } else { self.fenced_at };
+        *self = Self { fenced_at, ..fresh };
+        self.init(ASK_WAIT * 5)
+    }
+
+    /// A writer for the event at `origin`.
+    pub fn writer<'a>(&'a mut self, origin: Origin, tap: Option<&'a mut Box<dyn Tap>>) -> EventWriter<'a> {
+        EventWriter { outputs: self, origin, tap }
+    }
+
+    fn topic_name(&self, target: Target) -> &str {
+        let at = match target {
+            Target::Sink(at) => at,
+            Target::DeadLetter => self.names.len() - 1,
+        };
+        self.names.get(at).map_or("", String::as_str)
+    }
+
+    #[inline]
+    fn write(&mut self, out: &OutRecord<'_>, origin: Origin) {
+        if !self.is_open {
+            self.begin();
+        }
+        let topic = match out.target {
+            Target::Sink(at) => match self.sinks.get(at) {
+                Some(topic) => *topic,
+                None => return,
+            },
+            Target::DeadLetter => self.dead_letters,
+        };
+        self.bytes += out.value.map_or(0, <[u8]>::len) + out.key.map_or(0, <[u8]>::len) + 64;
+        self.producer.produce(&Produce {
+            topic,
+            key: out.key,
+            value: out.value,
+            headers: out.headers,
+            timestamp_ms: out.timestamp_ms,
+            origin,
+        });
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        self.is_open = true;
+        if self.is_exactly_once
+            && let Err(error) = self.producer.begin()
+        {
+            self.begin_error.get_or_insert(error);
+        }
+    }
+
+    /// Something was written since the last cut.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// So much was written that a cut is due.
+    pub fn is_full(&self) -> bool {
+        self.bytes > CUT_BYTES || self.producer.has_refusals()
+    }
+
+    /// Takes reports without waiting; once a batch.
+    pub fn serve(&mut self) {
+        self.producer.serve(Duration::ZERO);
+    }
+
+    /// Makes everything written and these offsets visible together (exactly once), or makes sure
+    /// that everything is written and then commits (at least once).
+    pub fn commit(&mut self, commits: &[Commit], consumer: &Consumer) -> Result<(), Error> {
+        if self.is_exactly_once && !self.is_open {
+            self.begin();
+        }
+        if let Some(error) = self.begin_error.take() {
+            return Err(error);
+        }
+        let is_flushed = self.producer.flush(FLUSH_WAIT);
+        if let Some(error) = self.producer.fatal() {
+            return Err(error.clone());
+        }
+        if self.producer.has_refusals() {
+            return Err(Error::Abort("an output was refused".to_owned()));
+        }
+        if !is_flushed {
+            return Err(Error::Abort("outputs were not acknowledged in time".to_owned()));
+        }
+        if self.is_exactly_once {
+            self.producer.send_offsets(commits, consumer)?;
+            self.producer.commit()?;
+        } else {
+            consumer.check_membership()?;
+            consumer.commit(commits)?;
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// What was refused since the last call.
+    pub fn refusals(&mut self) -> Vec<Refusal> {
+        self.producer.refusals()
+    }
+
+    /// Aborts what is open. An error means that this producer is of no use any more.
+    pub fn abort(&mut self) -> Result<(), Error> {
+        let is_open = self.is_open;
+        self.close();
+        self.begin_error = None;
+        if self.is_exactly_once && is_open { self.producer.abort() } else { Ok(()) }
+    }
+
+    /// Aborts at the end of the worker's life, where an error changes nothing any more.
+    pub fn abort_if_open(&mut self) {
+        if self.is_open
+            && let Err(error) = self.abort()
+        {
+            tracing::warn!("the open transaction was not aborted: {error}; it ends at its timeout");
+        }
+    }
+
+    fn close(&mut self) {
+        self.is_open = false;
+        self.bytes = 0;
+    }
+}
