@@ -11,6 +11,7 @@ pub use super::admin_error::AdminError;
 use super::admin_memory::{Place, Refusal};
 use super::admin_native::Native;
 use super::cluster::Cluster;
+use super::partition::{Commit, Committed, Partition};
 use crate::model::{Clock, CreateTopic, SystemClock};
 
 /// How long a call may take unless [`Admin::within`] says otherwise.
@@ -62,32 +63,6 @@ pub enum Isolation {
     ReadCommitted,
     /// Everything.
     ReadUncommitted,
-}
-
-/// What a group has committed for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The committed offset; `None`: the group has committed none.
-    pub offset: Option<i64>,
-    /// The text that was committed with it.
-    pub metadata: String,
-}
-
-/// An offset to be committed from outside of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewCommit {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The offset, not negative.
-    pub offset: i64,
-    /// The text to be committed with it.
-    pub metadata: String,
 }
 
 /// A consumer group as its coordinator knows it.
@@ -221,7 +196,7 @@ impl Admin {
     pub fn committed(
         &self,
         group: &str,
-        partitions: Option<&[(&str, i32)]>,
+        partitions: Option<&[Partition]>,
         require_stable: bool,
     ) -> Result<Vec<Committed>, AdminError> {
         if partitions.is_some_and(<[_]>::is_empty) {
@@ -234,27 +209,28 @@ impl Admin {
                 match answer {
                     // Of a topic that is gone nothing is committed.
                     Err(refusal) if !refusal.is_about_missing() => {
-                        settled(&committed.topic, committed.partition, Err(refusal))?;
+                        let Partition { topic, partition } = &committed.partition;
+                        settled(topic, *partition, Err(refusal))?;
                     }
                     _ => found.push(committed),
                 }
             }
-            found.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+            found.sort_by(|a, b| a.partition.cmp(&b.partition));
             Ok(found)
         })
     }
 
     /// Commits offsets for a group that has no members: start offsets at registration, a restored place.
     /// Fails with [`AdminError::GroupInUse`] when somebody has joined.
-    pub fn commit_for_empty_group(&self, group: &str, commits: &[NewCommit]) -> Result<(), AdminError> {
+    pub fn commit_for_empty_group(&self, group: &str, commits: &[Commit]) -> Result<(), AdminError> {
         if commits.is_empty() {
             return Ok(());
         }
         let places: Vec<Place> = commits
             .iter()
             .map(|commit| Place {
-                topic: commit.topic.clone(),
-                partition: commit.partition,
+                topic: commit.partition.topic.clone(),
+                partition: commit.partition.partition,
                 offset: commit.offset,
                 metadata: commit.metadata.clone(),
             })

@@ -17,12 +17,13 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::{RDKafka, RDKafkaAdminOp as Op};
 
-use super::admin::{Committed, Group, Isolation, Member, NewTopic, OffsetAt};
+use super::admin::{Group, Isolation, Member, NewTopic, OffsetAt};
 use super::admin_memory::{
     Answer, Answers, Options, OwnedNewTopic, Place, PlaceList, Queue, Refusal, array, c_string, group_places,
     no_answer, no_error, place, refused, taken_error, text,
 };
 use super::cluster::Cluster;
+use super::partition::{Committed, Partition};
 use crate::model::{Clock, SystemClock};
 
 /// How often the client's own events are served while an answer is awaited.
@@ -148,11 +149,12 @@ impl Native {
     pub fn committed(
         &self,
         group: &str,
-        partitions: Option<&[(&str, i32)]>,
+        partitions: Option<&[Partition]>,
         require_stable: bool,
         within: Duration,
     ) -> Answers<Committed> {
-        let list = partitions.map(|list| PlaceList::new(list.iter().map(|&(topic, p)| (topic, p, 0, ""))));
+        let list = partitions
+            .map(|list| PlaceList::new(list.iter().map(|p| (p.topic.as_str(), p.partition, 0, ""))));
         let list = list.transpose()?;
         let group = c_string(group)?;
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, within)?;
@@ -182,7 +184,8 @@ impl Native {
         let committed = places.into_iter().map(|(place, answer)| {
             let offset = (place.offset >= 0).then_some(place.offset);
             let Place { topic, partition, metadata, .. } = place;
-            (Committed { topic, partition, offset, metadata }, answer)
+            let partition = Partition { topic, partition };
+            (Committed { partition, offset, metadata }, answer)
         });
         Ok(committed.collect())
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tidemill::kafka::admin::{Isolation, NewCommit, NewTopic, OffsetAt};
-use tidemill::kafka::{Admin, AdminError};
+use tidemill::kafka::admin::{Isolation, NewTopic, OffsetAt};
+use tidemill::kafka::{Admin, AdminError, Commit, Partition};
 
 use crate::harness::{PrivateBroker, ToSend, cluster, try_wait, unique, wait_until};
 
@@ -22,8 +22,9 @@ fn new_topic(name: &str, partitions: Option<u32>, config: &[(&str, &str)]) -> Ne
     NewTopic { name: name.to_owned(), partitions, replication: None, config }
 }
 
-fn commit(topic: &str, partition: i32, offset: i64, metadata: &str) -> NewCommit {
-    NewCommit { topic: topic.to_owned(), partition, offset, metadata: metadata.to_owned() }
+fn commit(topic: &str, partition: i32, offset: i64, metadata: &str) -> Commit {
+    let partition = Partition { topic: topic.to_owned(), partition };
+    Commit { partition, offset, metadata: metadata.to_owned() }
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn offsets_committed_for_an_empty_group_come_back_with_their_metadata() {
     let (topic, group) = (unique("committed"), unique("group"));
     cluster().create_topic(&topic, 3, &[]);
     let admin = admin();
-    let asked = [(topic.as_str(), 0), (topic.as_str(), 2)];
+    let asked = [0, 2].map(|partition| Partition { topic: topic.clone(), partition });
     let before = admin.committed(&group, Some(&asked), true).unwrap();
     assert_eq!(before.iter().map(|c| c.offset).collect::<Vec<_>>(), [None, None]);
     assert_eq!(admin.committed(&group, None, true).unwrap(), []);
@@ -112,7 +113,7 @@ fn offsets_committed_for_an_empty_group_come_back_with_their_metadata() {
     let long = "m".repeat(4000);
     admin.commit_for_empty_group(&group, &[commit(&topic, 2, 5, &long), commit(&topic, 1, 0, "")]).unwrap();
     let all = admin.committed(&group, None, true).unwrap();
-    let all: Vec<_> = all.iter().map(|c| (c.partition, c.offset, c.metadata.as_str())).collect();
+    let all: Vec<_> = all.iter().map(|c| (c.partition.partition, c.offset, c.metadata.as_str())).collect();
     assert_eq!(all, [(1, Some(0), ""), (2, Some(5), long.as_str())]);
     let asked = admin.committed(&group, Some(&asked), false).unwrap();
     assert_eq!(asked.iter().map(|c| c.offset).collect::<Vec<_>>(), [None, Some(5)]);
