@@ -54,6 +54,10 @@ pub fn run(args: &Args) -> Result<()> {
         time: Duration::from_secs(args.seconds),
         fetch_wait_ms: args.fetch_wait_ms,
     };
+    if let Some(first) = contestants.first() {
+        eprintln!("warming the broker up");
+        turn(&session, first, pace)?;
+    }
     let mut results: [Series; 3] = Default::default();
     for round in 1..=args.rounds {
         for contestant in &contestants {

@@ -1,6 +1,7 @@
 //! One run of the benchmark: the broker, a folder, names that no other run uses.
 
 use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::kafka::Kafka;
 use crate::topics::Topics;
+
+/// A run's folder is named by this and its process id.
+const RUN_PREFIX: &str = "run-";
 
 /// Where to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,8 +35,10 @@ impl Session {
     /// Connects to the broker that `place` names, or starts one.
     pub fn open(place: &Place) -> Result<Self> {
         let bench_dir = target_dir()?.join("bench");
-        std::fs::create_dir_all(&bench_dir)?;
-        let run_dir = tempfile::Builder::new().prefix("run-").tempdir_in(&bench_dir)?;
+        fs::create_dir_all(&bench_dir)?;
+        sweep(&bench_dir)?;
+        let prefix = format!("{RUN_PREFIX}{}-", std::process::id());
+        let run_dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&bench_dir)?;
         let (brokers, kafka) = match &place.brokers {
             Some(brokers) => (brokers.clone(), None),
             None => {
@@ -77,6 +83,19 @@ impl Session {
         self.topics.create(&name)?;
         Ok(name)
     }
+}
+
+/// Removes the folders of runs that were killed or interrupted: they hold gigabytes.
+fn sweep(bench_dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(bench_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(RUN_PREFIX)?.split_once('-'));
+        if pid.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Cargo's target folder: the benchmark itself lies in `<target>/<profile>/`.

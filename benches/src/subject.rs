@@ -117,3 +117,33 @@ impl Tidemill {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_is_the_one_that_a_user_would_write() {
+        let function = Function::echo(Duration::from_millis(100));
+        let route = Route { input: "in", output: "out" };
+        let expected = "\
+apiVersion: tidemill.dev/v1alpha1
+kind: Function
+metadata: { name: echo-1 }
+spec:
+  handler: { plugin: /built/libecho.so }
+  sources:
+    - topic: in
+      format: bytes
+      startAt: earliest
+      filters: []
+  sinks:
+    - name: default
+      topic: out
+      format: bytes
+  delivery: { guarantee: exactlyOnce, commitInterval: 100ms }
+  scale: { min: 1 }
+";
+        assert_eq!(function.manifest("echo-1", "/built/libecho.so", route), expected);
+    }
+}

@@ -97,21 +97,22 @@ fn described(function: &Function) -> String {
     let mut text = format!("---\n# from {}\n{body}# group: {}\n", function.file.display(), function.group);
     for new in manifest::topics(function) {
         let partitions =
-            new.create.partitions.map_or_else(|| "the broker's".to_owned(), |count| count.to_string());
+            new.create.partitions.map_or_else(|| "broker's default".to_owned(), |count| count.to_string());
         text += &format!(
-            "# makes topic {} ({}) if it is missing: partitions {partitions}",
+            "# makes topic {} ({}) if it is missing: partitions={partitions}",
             new.topic,
             new.role.as_str()
         );
         if let Some(replication) = new.create.replication {
-            text += &format!(", replication {replication}");
+            text += &format!(", replication={replication}");
         }
         for (name, value) in &new.create.config {
             text += &format!(", {name}={value}");
         }
         if !new.sized_after.is_empty() {
             let headroom = manifest::HEADROOM_BYTES / 1024;
-            text += &format!(", max.message.bytes as {} + {headroom} KiB", new.sized_after.join(", "));
+            text +=
+                &format!(", max.message.bytes={headroom} KiB above that of {}", new.sized_after.join(", "));
         }
         text.push('\n');
     }
@@ -139,4 +140,27 @@ fn missing_plugin(function: &Function) -> Option<manifest::Diagnostic> {
         path: "spec.handler.plugin".to_owned(),
         message: format!("{} is not there: {advice}", handler.plugin.display()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_check_prints_can_be_loaded_again() {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
+                    sources: [{topic: in}]\n  sinks: [{topic: out, create: {partitions: 3, replication: 1}}]\n";
+        let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
+        let printed = described(&functions[0]);
+        let end = "\
+# group: tidemill.default.mill
+# makes topic mill.dlq (dead letters) if it is missing: partitions=broker's default, \
+message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB above that of in
+# makes topic out (sink) if it is missing: partitions=3, replication=1
+";
+        assert!(printed.ends_with(end), "{printed}");
+        assert_eq!(manifest::parse(Path::new("/f/function.yaml"), &printed).unwrap(), functions);
+    }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::manifest::{Errors, Overrides, Platform};
 
 mod check;
+mod run;
 
 /// A Kafka-native stream function processor.
 #[derive(Debug, Parser)]
@@ -45,6 +46,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Check),
+    Run(run::Run),
 }
 
 impl Global {
@@ -68,8 +70,17 @@ impl Global {
 impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {
+        let result = match self.verb {
             Verb::Check(check) => check.run(&self.global),
+            Verb::Run(run) => run.run(&self.global),
+        };
+        match result.map_err(anyhow::Error::downcast::<Errors>) {
+            Ok(code) => Ok(code),
+            Err(Ok(errors)) => {
+                eprintln!("{errors}");
+                Ok(ExitCode::from(2))
+            }
+            Err(Err(error)) => Err(error),
         }
     }
 }

@@ -181,7 +181,7 @@ pub struct Structured<'a> {
 }
 
 /// Appends the event's document to `out`. JSON data (or data of no media type that is JSON) stands in
-/// it byte by byte, text as a string, everything else in `data_base64`.
+/// it byte by byte but for blanks around it, text as a string, everything else in `data_base64`.
 pub fn write(event: &Structured<'_>, out: &mut Vec<u8>) -> Result<(), AttributeError> {
     let mut builder = EventBuilderV10::new();
     // The crate's types for these two rewrite the text (`56.78` to `56.780`, a `/` after a host), so

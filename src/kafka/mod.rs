@@ -5,6 +5,7 @@
 )]
 
 pub mod admin;
+mod admin_configs;
 mod admin_error;
 mod admin_memory;
 mod admin_native;
@@ -18,6 +19,7 @@ mod partition;
 mod producer;
 
 pub use admin::{Admin, AdminError};
+pub use admin_configs::largest_message;
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};

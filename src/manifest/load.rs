@@ -129,6 +129,7 @@ fn read(file: &Path, text: &str, named: bool) -> Result<Vec<Loaded>, Errors> {
         }
         errors.extend(document.errors);
     }
+    errors.0.sort_by_key(|diagnostic| diagnostic.line);
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
@@ -141,8 +142,6 @@ fn function(document: &mut Document, file: &Path) -> Option<Loaded> {
             let (name_line, group_line) = (document.line("metadata.name"), document.line("spec.group"));
             document.errors.is_empty().then_some(Loaded { function, name_line, group_line })
         }
-        // What the schema refused in a place that may not be empty was told already.
-        Err(_) if !document.errors.is_empty() => None,
         Err(error) => {
             document.refuse("", error.to_string());
             None

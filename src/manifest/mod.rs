@@ -4,7 +4,7 @@
 //! Text becomes documents that know their lines (`document`), which are held against the JSON Schema
 //! (`strict`, `schema`) that is made from the YAML types (`spec`), and resolved with the defaults
 //! (`defaults`) into the model's [`Function`](crate::model::Function) (`resolve`, `filter`).
-//! [`render`] is the way back.
+//! [`render()`] is the way back.
 
 mod defaults;
 mod document;
@@ -13,6 +13,7 @@ mod filter;
 mod load;
 mod owned;
 mod platform;
+mod platform_spec;
 mod reference;
 mod render;
 mod resolve;
@@ -20,12 +21,15 @@ mod schema;
 mod secret;
 mod spec;
 mod strict;
+#[cfg(test)]
+mod tests;
 mod text;
 mod topics;
 
 pub use error::{Diagnostic, Errors};
 pub use load::{load, parse};
-pub use platform::{Log, LogFormat, Overrides, Platform};
+pub use platform::{Log, Overrides, Platform};
+pub use platform_spec::LogFormat;
 pub use reference::reference;
 pub use render::{render, render_json};
 pub use schema::{function_schema, platform_schema};

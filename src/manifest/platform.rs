@@ -6,132 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::document::{Document, join};
 use super::error::{Diagnostic, Errors};
+use super::platform_spec::{LogFormat, PlatformManifest, PlatformSpec};
 use super::schema::platform_schema;
 use super::secret::{Secret, SecretError};
-use super::spec::{ApiVersion, DurationText};
 use super::{owned, strict, text};
-
-/// The platform's settings: brokers, security, listeners, files of this process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PlatformManifest {
-    /// The version of this schema.
-    pub api_version: ApiVersion,
-    /// Which kind of document this is.
-    pub kind: PlatformKind,
-    /// What it is called; without meaning to Tidemill.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<PlatformMetadata>,
-    /// The settings.
-    pub spec: PlatformSpec,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(super) enum PlatformKind {
-    Platform,
-}
-
-/// What the settings are called; without meaning to Tidemill.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PlatformMetadata {
-    /// A name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The settings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PlatformSpec {
-    /// Kafka's addresses, each `host:port`. Variable: `TIDEMILL_BROKERS` (`host:port,host:port`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub brokers: Option<Vec<String>>,
-    /// librdkafka settings of every client, all as text: `security.protocol`, `sasl.…`, `ssl.…` and
-    /// others. Passwords and private keys must be references, `${env:NAME}` or `${file:path}`; other
-    /// values may be. Variables: `TIDEMILL_KAFKA_SASL_PASSWORD` sets `sasl.password`, and so on.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub kafka: BTreeMap<String, String>,
-    /// Where this process keeps its files. Default: `$XDG_STATE_HOME/tidemill`, else
-    /// `~/.local/state/tidemill`, else `.tidemill` here. Variable: `TIDEMILL_STATE_DIR`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub state_dir: Option<String>,
-    /// What this process is called among those that run the same functions, the same after a
-    /// restart: a pod's name. Default: an id kept in the state directory. Variable: `TIDEMILL_INSTANCE`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
-    /// Where it listens.
-    #[serde(default)]
-    pub listeners: Listeners,
-    /// What it logs.
-    #[serde(default)]
-    pub log: LogSpec,
-    /// How it stops.
-    #[serde(default)]
-    pub shutdown: Shutdown,
-}
-
-/// Where the process listens; an address, or `off`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Listeners {
-    /// `/metrics`, `/healthz` and `/readyz`. Default: `127.0.0.1:9464`, since a laptop should open no
-    /// port to others unasked; in a container `0.0.0.0:9464`. Variable: `TIDEMILL_METRICS`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metrics: Option<String>,
-    /// `/functions`. Default: `127.0.0.1:9465`. Any other than a loopback address needs `adminToken`.
-    /// Variable: `TIDEMILL_ADMIN`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin: Option<String>,
-    /// The bearer token that `admin` asks for, as a reference. Variable: `TIDEMILL_ADMIN_TOKEN`
-    /// (the token itself, or a reference).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin_token: Option<String>,
-}
-
-/// What the process logs, on standard error.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct LogSpec {
-    /// Least level, by module if need be: `info,tidemill::worker=debug`. Default: `info`. Variable:
-    /// `TIDEMILL_LOG`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub filter: Option<String>,
-    /// For people or for programs. Default: `text`. Variable: `TIDEMILL_LOG_FORMAT`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<LogFormat>,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How the process stops.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Shutdown {
-    /// How long it may finish what it has begun after SIGTERM. Default: `25s`, less than the 30 s
-    /// after which Kubernetes kills. Variable: `TIDEMILL_SHUTDOWN_DEADLINE`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<DurationText>,
-}
 
 /// The platform's settings, resolved. Printing it shows no secret.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -302,13 +184,13 @@ impl Platform {
         let value = std::mem::take(&mut document.value);
         match serde_json::from_value::<PlatformManifest>(value) {
             Ok(manifest) => self.take(&mut document, manifest.spec),
-            Err(_) if !document.errors.is_empty() => {}
             Err(error) => document.refuse("", error.to_string()),
         }
         if let Some(mut second) = documents.next() {
             second.refuse("", "a second document: the platform's settings are one");
             document.errors.extend(second.errors);
         }
+        document.errors.0.sort_by_key(|diagnostic| diagnostic.line);
         Ok(document.errors)
     }
 
@@ -471,4 +353,151 @@ fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
         None => text.to_owned(),
     };
     address.parse().map(Some).map_err(|_| format!("{text:?} is no address: write `127.0.0.1:9464`, or `off`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "apiVersion: tidemill.dev/v1alpha1\nkind: Platform\nspec:\n";
+
+    fn load(spec: &str, env: &[(&str, &str)], flags: &Overrides) -> Result<Platform, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidemill.yaml");
+        std::fs::write(&file, format!("{HEAD}{spec}")).unwrap();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let prefix = format!("{}/", folder.path().display());
+        Platform::load(Some(&file), env, flags).map_err(|errors| errors.to_string().replace(&prefix, ""))
+    }
+
+    #[test]
+    fn flags_win_over_variables_and_those_over_the_file() {
+        let spec =
+            "  brokers: [a:1, b:2]\n  instance: file\n  listeners: {metrics: off}\n  log: {format: json}\n";
+        let none = Overrides::default();
+        let platform = load(spec, &[], &none).unwrap();
+        assert_eq!((platform.brokers().unwrap(), platform.metrics), ("a:1,b:2", None));
+        assert_eq!((platform.instance.as_deref(), platform.log.format), (Some("file"), LogFormat::Json));
+
+        let env = [("TIDEMILL_BROKERS", "c:3"), ("TIDEMILL_METRICS", "0.0.0.0:1"), ("TIDEMILL_TEST_X", "")];
+        let platform = load(spec, &env, &none).unwrap();
+        assert_eq!(platform.brokers().unwrap(), "c:3");
+        assert_eq!(platform.metrics.unwrap().to_string(), "0.0.0.0:1");
+
+        let flags = Overrides { brokers: Some("d:4".to_owned()), ..none };
+        assert_eq!(load(spec, &env, &flags).unwrap().brokers().unwrap(), "d:4");
+    }
+
+    #[test]
+    fn without_a_file_there_are_defaults() {
+        let env = [("HOME".to_owned(), "/home/a".to_owned())];
+        let platform = Platform::load(None, env, &Overrides::default()).unwrap();
+        assert_eq!(platform.state_dir, Path::new("/home/a/.local/state/tidemill"));
+        assert_eq!(platform.metrics.unwrap().to_string(), "127.0.0.1:9464");
+        assert_eq!(platform.admin.unwrap().to_string(), "127.0.0.1:9465");
+        assert_eq!(platform.shutdown_deadline, Duration::from_secs(25));
+        assert_eq!(
+            platform.brokers().unwrap_err().to_string(),
+            "no brokers: give --brokers HOST:PORT, TIDEMILL_BROKERS, or `spec.brokers` in tidemill.yaml"
+        );
+    }
+
+    #[test]
+    fn secrets_reach_the_client_but_no_print() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let spec = format!(
+            "  kafka: {{security.protocol: SASL_SSL, sasl.username: me, sasl.password: \"${{file:{}}}\"}}\n",
+            file.display()
+        );
+        let env = [("TIDEMILL_ADMIN_TOKEN", "letmein"), ("TIDEMILL_KAFKA_SSL_KEY_PASSWORD", "hunter3")];
+        let platform = load(&spec, &env, &Overrides::default()).unwrap();
+        let printed = format!("{platform:?} {}", serde_json::to_string(&platform).unwrap());
+        for secret in ["hunter", "letmein"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+        assert_eq!(platform.admin_token.unwrap().to_string(), "${env:TIDEMILL_ADMIN_TOKEN}");
+        assert_eq!(platform.kafka["ssl.key.password"].to_string(), "${env:TIDEMILL_KAFKA_SSL_KEY_PASSWORD}");
+
+        let platform = load(&spec, &[], &Overrides::default()).unwrap();
+        let settings = platform.kafka_settings().unwrap();
+        assert_eq!(settings["sasl.password"], "hunter2");
+        assert_eq!(settings["security.protocol"], "SASL_SSL");
+    }
+
+    #[test]
+    fn what_is_refused_is_named_with_its_place() {
+        let literal =
+            "a secret does not belong into a file: write a reference, `${env:NAME}` or `${file:path}`";
+        let rows: [(&str, &str); 16] = [
+            ("  brokers: []\n", "4: spec.brokers: must not be empty"),
+            (
+                "  brokers: a:1\n",
+                "4: spec.brokers: expected a list, found the text \"a:1\": begin it with `- `",
+            ),
+            ("  brokers: [a]\n", "4: spec.brokers: \"a\" is no broker's address: write `host:port`"),
+            (
+                "  brokers: ['a:x']\n",
+                "4: spec.brokers: \"a:x\" is no broker's address: the port is a number from 1 to 65535",
+            ),
+            (
+                "  brokers: ['http://a:1']\n",
+                "4: spec.brokers: \"http://a:1\" is no broker's address: write `host:port`; the protocol is `security.protocol` in `spec.kafka`",
+            ),
+            ("  broker: [a:1]\n", "4: spec.broker: unknown key, did you mean `brokers`?"),
+            ("  kafka: {sasl.password: hunter2}\n", &format!("4: spec.kafka[\"sasl.password\"]: {literal}")),
+            (
+                "  kafka: {sasl.password: 'x${env:A}'}\n",
+                "4: spec.kafka[\"sasl.password\"]: \"x${env:A}\" is no reference: write `${env:NAME}` or `${file:path}`, and nothing around it",
+            ),
+            ("  kafka: {group.id: a}\n", "4: spec.kafka[\"group.id\"]: the engine sets it: use `spec.group`"),
+            (
+                "  kafka: {bootstrap.servers: a}\n",
+                "4: spec.kafka[\"bootstrap.servers\"]: use `spec.brokers`, TIDEMILL_BROKERS or --brokers",
+            ),
+            ("  listeners: {adminToken: letmein}\n", &format!("4: spec.listeners.adminToken: {literal}")),
+            (
+                "  listeners: {metrics: here}\n",
+                "4: spec.listeners.metrics: \"here\" is no address: write `127.0.0.1:9464`, or `off`",
+            ),
+            ("  log: {format: xml}\n", "4: spec.log.format: unknown word `xml`, it takes `text`, `json`"),
+            (
+                "  shutdown: {deadline: 30}\n",
+                "4: spec.shutdown.deadline: a bare number has no unit: write `30s` or `30ms`",
+            ),
+            (
+                "  instance: a/b\n",
+                "4: spec.instance: \"a/b\" is no instance's name: up to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`",
+            ),
+            ("  {}\n---\na: 1\n", "6: a second document: the platform's settings are one"),
+        ];
+        for (spec, expected) in rows {
+            let found = load(spec, &[], &Overrides::default()).unwrap_err();
+            assert_eq!(found, format!("tidemill.yaml:{expected}"), "{spec}");
+        }
+        let open = load("  listeners: {admin: '0.0.0.0:1'}\n", &[], &Overrides::default()).unwrap_err();
+        assert_eq!(
+            open,
+            "tidemill.yaml: spec.listeners.admin: 0.0.0.0:1 is open to others: set `adminToken` too, or listen on 127.0.0.1"
+        );
+        let rows = [
+            (("TIDEMILL_BROKER", "a:1"), "TIDEMILL_BROKER: unknown variable, did you mean TIDEMILL_BROKERS?"),
+            (
+                ("TIDEMILL_METRICS", "x"),
+                "TIDEMILL_METRICS: \"x\" is no address: write `127.0.0.1:9464`, or `off`",
+            ),
+            (
+                ("TIDEMILL_KAFKA_ACKS", "1"),
+                "TIDEMILL_KAFKA_ACKS: the engine sets it: use `spec.delivery.guarantee`",
+            ),
+            (("TIDEMILL_BROKERS", ""), "TIDEMILL_BROKERS: must not be empty"),
+        ];
+        for (variable, expected) in rows {
+            assert_eq!(load("  {}\n", &[variable], &Overrides::default()).unwrap_err(), expected);
+        }
+        let flags = Overrides { log_format: Some("xml".to_owned()), ..Overrides::default() };
+        let found = load("  {}\n", &[], &flags).unwrap_err();
+        assert_eq!(found, "--log-format: unknown word `xml`, it takes `text`, `json`");
+    }
 }

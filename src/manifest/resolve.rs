@@ -39,9 +39,11 @@ impl Resolver<'_> {
         self.hold("metadata.namespace", text::label(&name.namespace));
         let spec = manifest.spec;
         let group = spec.group.unwrap_or_else(|| defaults::group(&name));
-        self.hold("spec.group", text::topic(&group));
-        if group.len() > MAX_GROUP {
-            self.document.refuse("spec.group", format!("too long: at most {MAX_GROUP} characters"));
+        if text::topic(&group).is_err() || group.len() > MAX_GROUP {
+            let message = format!(
+                "{group:?} is no group: it prefixes topics, so 1 to {MAX_GROUP} of a-z, A-Z, 0-9, `.`, `_` and `-`"
+            );
+            self.document.refuse("spec.group", message);
         }
         let sinks = spec.sinks.len();
         Function {
@@ -262,6 +264,10 @@ impl Resolver<'_> {
     /// Rules between the parts of one function.
     fn cross_check(&mut self, function: &Function) {
         let Function { sources, sinks, delivery, .. } = function;
+        // What was refused has been taken out, and would seem to be missing here.
+        if function.handler.is_none() && sinks.is_empty() && self.document.errors.is_empty() {
+            self.document.refuse("spec", "has neither `handler` nor `sinks`: it would do nothing");
+        }
         for (index, source) in sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
             if let Some(other) = sources[..index].iter().position(|other| other.topic == source.topic) {

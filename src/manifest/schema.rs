@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
 use serde_json::Value;
 
-use super::platform::PlatformManifest;
+use super::platform_spec::PlatformManifest;
 use super::spec::FunctionManifest;
 
 static FUNCTION: LazyLock<Value> = LazyLock::new(make::<FunctionManifest>);
@@ -37,13 +37,12 @@ struct Plain;
 impl Transform for Plain {
     fn transform(&mut self, schema: &mut schemars::Schema) {
         if let Some(object) = schema.as_object_mut() {
-            if let Some(Value::Array(types)) = object.get("type") {
-                if let [only, Value::String(null)] = types.as_slice()
-                    && null == "null"
-                {
-                    let only = only.clone();
-                    object.insert("type".to_owned(), only);
-                }
+            let first = match object.get("type").and_then(Value::as_array).map(Vec::as_slice) {
+                Some([first, Value::String(second)]) if second == "null" => Some(first.clone()),
+                _ => None,
+            };
+            if let Some(first) = first {
+                object.insert("type".to_owned(), first);
             }
             let inner = match object.get("anyOf") {
                 Some(Value::Array(either)) => match either.as_slice() {

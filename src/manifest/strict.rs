@@ -1,6 +1,6 @@
 //! Holds a document against its schema and notes everything that does not fit: unknown keys with the
-//! nearest known one, missing keys, wrong types, wrong words. What is refused in an optional place is
-//! taken out, so that the rest can be looked at too.
+//! nearest known one, missing keys, wrong types, wrong words. What is refused is taken out, or replaced
+//! where something must stand, so that the rest can be looked at too.
 
 use serde_json::{Map, Value};
 
@@ -24,16 +24,21 @@ const NOT_YET_KEYS: [(&str, &str); 10] = [
 /// Words that have a meaning, but not yet.
 const NOT_YET_WORDS: [(&str, &str); 2] = [("Format", "avro"), ("Format", "protobuf")];
 
-/// Checks `document` against `schema`.
+/// Checks `document` against `schema`. Afterwards its value has the schema's types throughout, be it
+/// by stand-ins for what was refused.
 pub(super) fn check(document: &mut Document, schema: &Value) {
     let mut value = std::mem::take(&mut document.value);
-    Checker { root: schema, document }.value(&mut value, schema, "", "");
+    let mut checker = Checker { root: schema, document, stand_ins: 0 };
+    if !checker.value(&mut value, schema, "", "") && !value.is_object() {
+        value = checker.stand_in(schema);
+    }
     document.value = value;
 }
 
 struct Checker<'a> {
     root: &'a Value,
     document: &'a mut Document,
+    stand_ins: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -68,15 +73,15 @@ impl<'a> Checker<'a> {
 
     fn object(&mut self, map: &mut Map<String, Value>, schema: &'a Value, name: &str, path: &str) -> bool {
         let known = schema["properties"].as_object();
-        let mut good = self.count(map, schema, name, path);
-        let mut unready = false;
+        let good = self.count(map, schema, name, path);
         let mut refused = Vec::new();
+        let mut excused = Vec::new();
         for (key, value) in map.iter_mut() {
             let path = join(path, key);
             let fits = match known.and_then(|known| known.get(key)) {
                 Some(schema) => self.value(value, schema, "", &path),
                 None if schema["additionalProperties"] == false => {
-                    unready |= NOT_YET_KEYS.contains(&(name, key.as_str()));
+                    excused.extend(excuses(key, name, known));
                     let message = unknown(key, name, known);
                     self.refuse(&path, &message)
                 }
@@ -86,15 +91,51 @@ impl<'a> Checker<'a> {
                 refused.push(key.clone());
             }
         }
-        for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !map.contains_key(required) && !unready {
-                good = self.refuse(&join(path, required), "is missing");
-            }
-        }
         for key in refused {
             map.remove(&key);
+            excused.push(key);
+        }
+        for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if map.contains_key(required) {
+                continue;
+            }
+            if !excused.iter().any(|excused| excused == required) {
+                self.refuse(&join(path, required), "is missing");
+            }
+            let stand_in = known.and_then(|known| known.get(required)).map(|schema| self.stand_in(schema));
+            map.insert(required.to_owned(), stand_in.unwrap_or_default());
         }
         good
+    }
+
+    /// Something of the schema's type to go on with after a refusal; texts are like no other, so that
+    /// nothing seems to stand twice.
+    fn stand_in(&mut self, schema: &Value) -> Value {
+        if let Some(target) = schema["$ref"].as_str() {
+            let name = target.rsplit('/').next().unwrap_or_default();
+            return self.stand_in(&self.root["$defs"][name]);
+        }
+        if let Some(word) = words(schema).and_then(|words| words.first().copied()) {
+            return Value::from(word);
+        }
+        match schema["type"].as_str() {
+            Some("object") => {
+                let mut map = Map::new();
+                for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+                {
+                    map.insert(required.to_owned(), self.stand_in(&schema["properties"][required]));
+                }
+                Value::Object(map)
+            }
+            Some("array") => Value::Array(Vec::new()),
+            Some("boolean") => Value::Bool(false),
+            Some("integer" | "number") => Value::from(1),
+            Some("string") => {
+                self.stand_ins += 1;
+                Value::from(format!("refused-{}", self.stand_ins))
+            }
+            _ => Value::Null,
+        }
     }
 
     fn count(&mut self, map: &Map<String, Value>, schema: &Value, name: &str, path: &str) -> bool {
@@ -127,11 +168,12 @@ impl<'a> Checker<'a> {
         if (items.len() as u64) < schema["minItems"].as_u64().unwrap_or(0) {
             return self.refuse(path, "must not be empty");
         }
-        let mut good = true;
         for (index, item) in items.iter_mut().enumerate() {
-            good &= self.value(item, &schema["items"], "", &format!("{path}[{index}]"));
+            if !self.value(item, &schema["items"], "", &format!("{path}[{index}]")) {
+                *item = self.stand_in(&schema["items"]);
+            }
         }
-        good
+        true
     }
 
     fn word(&mut self, value: &Value, words: &[&str], name: &str, path: &str) -> bool {
@@ -185,6 +227,14 @@ fn words(schema: &Value) -> Option<Vec<&str>> {
     }
     let either = schema["oneOf"].as_array()?;
     Some(either.iter().flat_map(|one| words(one).unwrap_or_default()).collect())
+}
+
+/// The required key that an unknown one probably stands for: its absence needs no second message.
+fn excuses(key: &str, name: &str, known: Option<&Map<String, Value>>) -> Option<String> {
+    if (name, key) == ("Handler", "url") {
+        return Some("plugin".to_owned());
+    }
+    nearest(key, known.into_iter().flat_map(Map::keys).map(String::as_str)).map(str::to_owned)
 }
 
 fn unknown(key: &str, name: &str, known: Option<&Map<String, Value>>) -> String {

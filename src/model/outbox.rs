@@ -70,6 +70,9 @@ impl Outbox {
     /// The most bytes one call may stage: spans are 32-bit.
     pub const MAX_BYTES: usize = 1 << 30;
 
+    /// An output with more headers than this costs an allocation each time it is visited.
+    pub const INLINE_HEADERS: usize = 12;
+
     /// Stages one output. `false`: it does not fit in [`Outbox::MAX_BYTES`], nothing was staged.
     #[must_use]
     pub fn push(&mut self, emit: &Emit<'_>) -> bool {
@@ -132,31 +135,46 @@ impl Outbox {
         self.arena.truncate(mark.bytes);
     }
 
-    /// Calls `each` for every staged output, in order. The header slice is built in a scratch
-    /// buffer that lives for the whole visit.
+    /// Calls `each` for every staged output, in order. Up to [`Outbox::INLINE_HEADERS`] headers are
+    /// listed on the stack.
     pub fn visit<E>(&self, mut each: impl FnMut(&Emit<'_>) -> Result<(), E>) -> Result<(), E> {
-        let mut scratch = Vec::new();
         for staged in &self.emits {
-            scratch.clear();
-            let headers = &self.headers[staged.headers.start as usize..staged.headers.end as usize];
-            scratch.extend(headers.iter().map(|(name, value)| Header {
-                name: self.text(name),
-                value: value.as_ref().map(|value| self.bytes(value)),
-            }));
-            each(&Emit {
-                sink: staged.sink.as_ref().map(|span| self.text(span)),
-                key: match &staged.key {
-                    StagedKey::OfEvent => KeyChoice::OfEvent,
-                    StagedKey::Null => KeyChoice::Null,
-                    StagedKey::Bytes(span) => KeyChoice::Bytes(self.bytes(span)),
-                },
-                value: staged.value.as_ref().map(|span| self.bytes(span)),
-                content_type: staged.content_type.as_ref().map(|span| self.text(span)),
-                timestamp_ms: staged.timestamp_ms,
-                headers: &scratch,
-            })?;
+            let spans = &self.headers[staged.headers.start as usize..staged.headers.end as usize];
+            match spans.len() {
+                0 => each(&self.emit(staged, &[]))?,
+                count @ 1..=Self::INLINE_HEADERS => {
+                    let mut inline = [Header { name: "", value: None }; Self::INLINE_HEADERS];
+                    for (place, span) in inline.iter_mut().zip(spans) {
+                        *place = self.header(span);
+                    }
+                    each(&self.emit(staged, &inline[..count]))?;
+                }
+                _ => {
+                    let listed: Vec<Header<'_>> = spans.iter().map(|span| self.header(span)).collect();
+                    each(&self.emit(staged, &listed))?;
+                }
+            }
         }
         Ok(())
+    }
+
+    fn emit<'a>(&'a self, staged: &Staged, headers: &'a [Header<'a>]) -> Emit<'a> {
+        Emit {
+            sink: staged.sink.as_ref().map(|span| self.text(span)),
+            key: match &staged.key {
+                StagedKey::OfEvent => KeyChoice::OfEvent,
+                StagedKey::Null => KeyChoice::Null,
+                StagedKey::Bytes(span) => KeyChoice::Bytes(self.bytes(span)),
+            },
+            value: staged.value.as_ref().map(|span| self.bytes(span)),
+            content_type: staged.content_type.as_ref().map(|span| self.text(span)),
+            timestamp_ms: staged.timestamp_ms,
+            headers,
+        }
+    }
+
+    fn header(&self, (name, value): &(Span, Option<Span>)) -> Header<'_> {
+        Header { name: self.text(name), value: value.as_ref().map(|value| self.bytes(value)) }
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {

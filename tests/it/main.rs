@@ -1,3 +1,11 @@
-//! Tests.
+//! Tests without a broker: the engine's pure parts and everything that virtual time can drive.
 
-fn main() {}
+mod cloudevents_binding;
+mod cloudevents_round_trip;
+mod dead_letters_keep_the_record;
+mod filters_follow_knative;
+mod keys_and_times;
+mod malformed_records_are_poison;
+mod outputs_are_all_or_nothing;
+mod scene;
+mod untouched_events_pass_through;

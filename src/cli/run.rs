@@ -1,0 +1,89 @@
+//! `tidemill run`: workers for the functions of these manifests, until told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Global;
+use crate::kafka::Cluster;
+use crate::manifest::{self, LogFormat, Platform};
+use crate::model::{Clock, SystemClock};
+use crate::observe::{self, Status};
+use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, watch_signals};
+
+/// Run functions
+///
+/// Reads the manifests, loads their plugins, prepares their topics and runs their workers until SIGTERM
+/// or Ctrl-C: then it finishes what is begun, cuts, and leaves the groups. A second signal stops at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidemill run functions/ride-receipts --brokers 127.0.0.1:9092")]
+pub struct Run {
+    /// Manifests, or folders with manifests
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+}
+
+impl Run {
+    /// Runs the verb.
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let functions = manifest::load(&self.paths)?;
+        let platform = global.platform()?;
+        init_logs(&platform)?;
+        let functions = functions
+            .into_iter()
+            .map(|function| {
+                let function = Arc::new(function);
+                let handlers = Handlers::load(&function, &platform.state_dir)?;
+                Ok((function, handlers))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let cluster = cluster(&platform)?;
+        let instance = match &platform.instance {
+            Some(id) => Instance::configured(id),
+            None => Instance::of_state_dir(&platform.state_dir)?,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let exposition = observe::install().context("metrics")?;
+        let status = Status::default();
+        let stop = Stop::default();
+        watch_signals(stop.clone(), platform.shutdown_deadline)?;
+        let shared = Shared {
+            cluster,
+            instance: instance.id().to_owned(),
+            clock,
+            exposition,
+            status,
+            can_prepare: true,
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            brokers = shared.cluster.brokers(),
+            instance = shared.instance,
+            functions = functions.len(),
+            "tidemill starts"
+        );
+        let runtime = Runtime::start(functions, &shared, &stop, None)?;
+        runtime.wait()?;
+        tracing::info!("tidemill stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The cluster of a platform, its secrets resolved.
+pub(super) fn cluster(platform: &Platform) -> anyhow::Result<Cluster> {
+    let brokers = platform.brokers()?;
+    let settings = platform.kafka_settings().context("a secret of the platform's kafka settings")?;
+    Ok(Cluster::new(brokers, settings))
+}
+
+/// Logs as the platform wants them, on standard error.
+pub(super) fn init_logs(platform: &Platform) -> anyhow::Result<()> {
+    let format = match platform.log.format {
+        LogFormat::Text => observe::log::Format::Text,
+        LogFormat::Json => observe::log::Format::Json,
+    };
+    observe::log::init(&platform.log.filter, format).context("log")
+}

@@ -1,0 +1,39 @@
+//! Topic settings that Tidemill looks at.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+
+use super::cluster::Cluster;
+use super::error::Error;
+
+/// Kafka's default for `max.message.bytes` (`message.max.bytes`).
+const DEFAULT_BYTES: u64 = 1_048_588;
+
+/// The largest `max.message.bytes` of these topics; the broker's default where it does not tell, which
+/// it does not without the right to describe configs.
+pub fn largest_message(cluster: &Cluster, topics: &[String]) -> u64 {
+    ask(cluster, topics).unwrap_or_else(|error| {
+        tracing::debug!("topic settings are not known: {error}");
+        DEFAULT_BYTES
+    })
+}
+
+fn ask(cluster: &Cluster, topics: &[String]) -> Result<u64, Error> {
+    let admin: AdminClient<DefaultClientContext> =
+        cluster.client_config().create().map_err(|error| Error::of_call(&error))?;
+    let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Away(error.to_string()))?;
+    let answers =
+        runtime.block_on(admin.describe_configs(&asked, &options)).map_err(|error| Error::of_call(&error))?;
+    let told = answers.into_iter().flatten().filter_map(|resource| {
+        let value = resource.get("max.message.bytes")?.value.clone()?;
+        value.parse().ok()
+    });
+    Ok(told.max().unwrap_or(DEFAULT_BYTES))
+}

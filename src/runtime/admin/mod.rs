@@ -1,0 +1,416 @@
+//! The admin server: what the process shows over HTTP, on a thread of its own.
+//!
+//! | listener | path | answers |
+//! |---|---|---|
+//! | metrics | `/metrics` | Prometheus' text format |
+//! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
+//! | metrics | `/readyz` | 200 when each function runs with all workers assigned or waits for a missing topic, else 503 and why |
+//! | admin | `/functions` | JSON: functions, workers, lanes, totals; no payloads |
+//!
+//! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
+//! errors: it listens on loopback, or wants a bearer token. On loopback without a token it answers only requests that
+//! name a loopback host, so that no web page can reach it through a host name of its own (DNS rebinding).
+
+mod guard;
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::watch;
+
+pub use self::guard::Token;
+use self::guard::guard;
+use crate::model::Clock;
+use crate::observe::{Exposition, Status};
+
+/// How long open requests may take once the server is told to stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Where to listen.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// `/metrics`, `/healthz`, `/readyz`; `None`: nowhere. Port 0: any free one.
+    pub metrics: Option<SocketAddr>,
+    /// `/functions`; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What a request for `/functions` must bring; needed when it listens beyond loopback.
+    pub token: Option<Token>,
+}
+
+/// The setting of [`Config::metrics`].
+pub const METRICS_SETTING: &str = "listeners.metrics";
+/// The setting of [`Config::admin`].
+pub const ADMIN_SETTING: &str = "listeners.admin";
+/// The setting of [`Config::token`].
+pub const TOKEN_SETTING: &str = "listeners.adminToken";
+
+/// Why the admin server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; set `{setting}` to a free address, or leave it out")]
+    Listen {
+        /// The setting that holds the address.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// `/functions` would be open to the network.
+    #[error(
+        "`{ADMIN_SETTING}` is {address}, which others can reach: set `{TOKEN_SETTING}` to a secret that requests must bring, or listen on 127.0.0.1"
+    )]
+    Unprotected {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The token is empty.
+    #[error("`{TOKEN_SETTING}` is empty: set it to a secret, or leave it out and listen on loopback")]
+    EmptyToken,
+    /// The server's thread cannot be started.
+    #[error("cannot start the admin server's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What the server shows.
+#[derive(Clone)]
+pub struct Shown {
+    /// The process's metrics.
+    pub exposition: Exposition,
+    /// The process's functions.
+    pub status: Status,
+    /// The clock that workers take their signs of life from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Admin {
+    metrics: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Listens, then answers on a thread of its own until `shutdown` is done. Addresses that cannot be
+    /// listened on are errors here, not later.
+    pub fn start(
+        config: &Config,
+        shown: Shown,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Self, AdminError> {
+        if let (Some(address), None) = (config.admin, &config.token)
+            && !address.ip().to_canonical().is_loopback()
+        {
+            return Err(AdminError::Unprotected { address });
+        }
+        let metrics = config.metrics.map(|address| listen(METRICS_SETTING, address)).transpose()?;
+        let admin = config.admin.map(|address| listen(ADMIN_SETTING, address)).transpose()?;
+        let bound = |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
+        let (metrics_at, admin_at) = (bound(&metrics), bound(&admin));
+        let served = [
+            metrics.map(|listener| (listener, open_routes(shown.clone()))),
+            admin.map(|listener| (listener, guarded_routes(shown, config.token.clone()))),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(AdminError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || runtime.block_on(serve(served, shutdown)))
+            .map_err(AdminError::Thread)?;
+        Ok(Self { metrics: metrics_at, admin: admin_at, thread })
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Where `/functions` is.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Waits for the server's end: at most a second after the shutdown signal.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::warn!("the admin server's thread panicked");
+        }
+    }
+}
+
+fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, AdminError> {
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|cause| AdminError::Listen { setting, address, cause })?;
+    Ok(listener)
+}
+
+async fn serve(listeners: [Option<(TcpListener, Router)>; 2], shutdown: impl Future<Output = ()>) {
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = Vec::new();
+    for (listener, routes) in listeners.into_iter().flatten() {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the admin server cannot take over its listener");
+                continue;
+            }
+        };
+        let mut stopped = stopped.clone();
+        let until = async move {
+            // An error means that the sender is gone, which is a reason to stop as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        servers.push(tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(until).into_future()));
+    }
+    shutdown.await;
+    stop.send_replace(true);
+    let all = async {
+        for server in servers {
+            // `axum::serve` never fails, and a panic has been printed by its thread.
+            let _ = server.await;
+        }
+    };
+    if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
+        tracing::debug!("the admin server left requests unanswered");
+    }
+}
+
+fn open_routes(shown: Shown) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(shown)
+}
+
+fn guarded_routes(shown: Shown, token: Option<Token>) -> Router {
+    Router::new()
+        .route("/functions", get(functions))
+        .layer(middleware::from_fn_with_state(token, guard))
+        .with_state(shown)
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    let text = shown.exposition.render(&shown.status);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn healthz(State(shown): State<Shown>) -> Response {
+    verdict(&shown.status.ailments(shown.clock.now().elapsed))
+}
+
+async fn readyz(State(shown): State<Shown>) -> Response {
+    verdict(&shown.status.unreadiness())
+}
+
+fn verdict(complaints: &[String]) -> Response {
+    match complaints {
+        [] => "ok\n".into_response(),
+        complaints => (StatusCode::SERVICE_UNAVAILABLE, complaints.join("\n") + "\n").into_response(),
+    }
+}
+
+async fn functions(State(shown): State<Shown>) -> Response {
+    let document = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "functions": shown.status.functions(),
+    });
+    ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::model::ManualClock;
+    use crate::observe::{FunctionInfo, Meter, MeterSpec, State as FunctionState, checker};
+
+    struct Running {
+        admin: Admin,
+        stop: oneshot::Sender<()>,
+        status: Status,
+        clock: Arc<ManualClock>,
+        exposition: Exposition,
+    }
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    fn start(config: &Config) -> Result<Running, AdminError> {
+        let (exposition, status) = (Exposition::new(), Status::default());
+        let clock = Arc::new(ManualClock::at(0));
+        let (stop, stopped) = oneshot::channel();
+        let shown = Shown { exposition: exposition.clone(), status: status.clone(), clock: clock.clone() };
+        let admin = Admin::start(config, shown, async { stopped.await.unwrap_or_default() })?;
+        Ok(Running { admin, stop, status, clock, exposition })
+    }
+
+    fn both(token: Option<&str>) -> Running {
+        let token = token.map(|secret| Token::new(secret).unwrap());
+        start(&Config { metrics: Some(loopback()), admin: Some(loopback()), token }).unwrap()
+    }
+
+    fn connect(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    /// Status, head and body of the answer to `GET path` with these headers.
+    fn ask(address: Option<SocketAddr>, path: &str, headers: &str) -> (u16, String, String) {
+        let mut stream = connect(address.unwrap());
+        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    fn echo(status: &Status) -> crate::observe::FunctionReport {
+        status.register(FunctionInfo {
+            name: "default/echo".to_owned(),
+            group: "tidemill.default.echo".to_owned(),
+            guarantee: "exactlyOnce",
+            stuck_after: Duration::from_secs(30),
+        })
+    }
+
+    const LOCAL: &str = "Host: localhost\r\n";
+
+    #[test]
+    fn metrics_are_valid_prometheus_text() {
+        let running = both(None);
+        let mut meter = Meter::new(
+            &running.exposition,
+            &MeterSpec { function: "default/echo", sinks: &["default"], reasons: &["malformed"] },
+        );
+        meter.consumed();
+        meter.ok();
+        meter.fold(Duration::from_millis(3));
+        let (status, head, body) = ask(running.admin.metrics(), "/metrics", LOCAL);
+        assert_eq!(status, 200);
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+        let consumed = r#"tidemill_source_consumed_records_total{function="default/echo"}"#;
+        assert_eq!(checker::samples(&body).get(consumed), Some(&1.0));
+    }
+
+    #[test]
+    fn health_fails_with_the_stuck_workers_name() {
+        let running = both(None);
+        let function = echo(&running.status);
+        let worker = function.worker(0, running.clock.now().elapsed);
+        assert_eq!(ask(running.admin.metrics(), "/healthz", LOCAL).0, 200);
+        running.clock.advance(Duration::from_secs(31));
+        let (status, _, body) = ask(running.admin.metrics(), "/healthz", LOCAL);
+        assert_eq!((status, body.as_str()), (503, "default/echo worker 0 gave no sign of life for 31 s\n"));
+        worker.beat(running.clock.now().elapsed);
+        assert_eq!(ask(running.admin.metrics(), "/healthz", LOCAL).0, 200);
+    }
+
+    #[test]
+    fn readiness_follows_the_functions() {
+        let running = both(None);
+        let function = echo(&running.status);
+        let (status, _, body) = ask(running.admin.metrics(), "/readyz", LOCAL);
+        assert_eq!((status, body.as_str()), (503, "default/echo is starting\n"));
+        function.set_state(FunctionState::Waiting { topic: "rides".to_owned() });
+        assert_eq!(ask(running.admin.metrics(), "/readyz", LOCAL).0, 200);
+        function.set_state(FunctionState::Stopping);
+        assert_eq!(ask(running.admin.metrics(), "/readyz", LOCAL).0, 503);
+    }
+
+    #[test]
+    fn functions_come_as_json() {
+        let running = both(None);
+        echo(&running.status).set_state(FunctionState::Waiting { topic: "rides".to_owned() });
+        let (status, head, body) = ask(running.admin.admin(), "/functions", LOCAL);
+        assert_eq!(status, 200);
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let function = &document["functions"][0];
+        assert_eq!(function["name"], "default/echo");
+        assert_eq!(function["state"], serde_json::json!({"is": "waiting", "topic": "rides"}));
+        assert_eq!(function["totals"]["deadLettered"], 0);
+    }
+
+    #[test]
+    fn each_listener_has_its_own_paths_only() {
+        let running = both(None);
+        assert_eq!(ask(running.admin.metrics(), "/functions", LOCAL).0, 404);
+        assert_eq!(ask(running.admin.admin(), "/metrics", LOCAL).0, 404);
+    }
+
+    #[test]
+    fn a_missing_token_is_asked_for() {
+        let running = both(Some("open sesame"));
+        let (status, head, body) = ask(running.admin.admin(), "/functions", LOCAL);
+        assert_eq!(status, 401);
+        assert!(head.contains("www-authenticate: bearer") && body.contains(TOKEN_SETTING), "{head} {body}");
+        assert_eq!(ask(running.admin.metrics(), "/metrics", LOCAL).0, 200, "metrics need none");
+    }
+
+    #[test]
+    fn without_a_token_a_foreign_host_name_is_refused() {
+        let running = both(None);
+        assert_eq!(ask(running.admin.admin(), "/functions", "Host: rebound.example\r\n").0, 403);
+    }
+
+    #[test]
+    fn functions_beyond_loopback_need_a_token() {
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"] {
+            let config = Config { admin: Some(address.parse().unwrap()), ..Config::default() };
+            let error = start(&config).err().expect(address);
+            assert!(matches!(error, AdminError::Unprotected { .. }), "{error}");
+            assert!(error.to_string().contains(TOKEN_SETTING), "{error}");
+        }
+        let token = Some(Token::new("secret").unwrap());
+        let any = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let running = start(&Config { admin: any, token, ..Config::default() }).unwrap();
+        let port = running.admin.admin().unwrap().port();
+        let here = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let bring = "Host: any.example\r\nAuthorization: Bearer secret\r\n";
+        assert_eq!(ask(here, "/functions", bring).0, 200);
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_setting() {
+        let taken = TcpListener::bind(loopback()).unwrap();
+        let address = Some(taken.local_addr().unwrap());
+        let error = start(&Config { metrics: address, ..Config::default() }).err().unwrap().to_string();
+        assert!(error.contains(METRICS_SETTING) && error.contains("127.0.0.1"), "{error}");
+        let error = start(&Config { admin: address, ..Config::default() }).err().unwrap().to_string();
+        assert!(error.contains(ADMIN_SETTING), "{error}");
+    }
+
+    #[test]
+    fn a_silent_client_does_not_hold_up_the_end() {
+        let running = both(None);
+        let address = running.admin.metrics().unwrap();
+        let mut silent = connect(address);
+        silent.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+        running.stop.send(()).unwrap();
+        running.admin.join();
+        assert!(TcpStream::connect(address).is_err(), "the port is free again");
+    }
+}

@@ -1,0 +1,159 @@
+//! One function of a process: prepared, then run by its workers, each a thread of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::handlers::Handlers;
+use super::{Shared, Stop, prepare};
+use crate::model::{Class, Function, Guarantee};
+use crate::observe::{FunctionInfo, FunctionReport, State};
+use crate::pipeline::{Handler, Pipeline};
+use crate::worker::{Config, Parts, Stopped, Supervision, Tap, Worker};
+
+/// Makes a tap for each worker, in `dev`.
+pub type Tapper = Arc<dyn Fn(&Function) -> Box<dyn Tap> + Send + Sync>;
+
+/// The pause before a worker that failed for a passing reason is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Runs one function.
+pub(super) struct Runner {
+    function: Arc<Function>,
+    handlers: Handlers,
+    shared: Shared,
+    stop: Stop,
+    tapper: Option<Tapper>,
+}
+
+impl Runner {
+    pub(super) fn new(
+        function: Arc<Function>,
+        handlers: Handlers,
+        shared: Shared,
+        stop: Stop,
+        tapper: Option<Tapper>,
+    ) -> Self {
+        Self { function, handlers, shared, stop, tapper }
+    }
+
+    /// Prepares and runs until told to stop, or until a worker cannot be helped.
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let span = tracing::info_span!("function", function = %self.function.name);
+        let _entered = span.enter();
+        let report = self.register();
+        let result = self.run_reported(&report);
+        report.set_state(State::Stopped {
+            reason: result.as_ref().map_or_else(|error| format!("{error:#}"), |()| "asked to".to_owned()),
+        });
+        result
+    }
+
+    fn register(&self) -> FunctionReport {
+        let call = self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout);
+        let report = self.shared.status.register(FunctionInfo {
+            name: self.function.name.to_string(),
+            group: self.function.group.clone(),
+            guarantee: match self.function.delivery.guarantee {
+                Guarantee::ExactlyOnce => "exactlyOnce",
+                Guarantee::AtLeastOnce => "atLeastOnce",
+            },
+            // What rightly holds a worker up: a call, a flush, a commit that waits for brokers.
+            stuck_after: call * 2 + Duration::from_secs(90),
+        });
+        if let Some(info) = self.handlers.info() {
+            report.set_handler(info);
+        }
+        report
+    }
+
+    fn run_reported(&self, report: &FunctionReport) -> anyhow::Result<()> {
+        if self.shared.can_prepare && !prepare::prepare(&self.function, &self.shared, &self.stop, report)? {
+            return Ok(());
+        }
+        report.set_state(State::Running);
+        std::thread::scope(|scope| {
+            let mut workers = Vec::new();
+            for slot in 0..self.function.workers {
+                let body = move || self.keep_running(slot, report);
+                let thread = std::thread::Builder::new()
+                    .name(format!("{}#{slot}", self.function.name.name))
+                    .spawn_scoped(scope, body)
+                    .context("cannot start a worker's thread")?;
+                workers.push(thread);
+            }
+            let mut result = Ok(());
+            for worker in workers {
+                let ended =
+                    worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
+                if result.is_ok() {
+                    result = ended;
+                }
+            }
+            result
+        })
+    }
+
+    /// Starts the worker again after what passes: a client that failed for good is made anew.
+    fn keep_running(&self, slot: u32, report: &FunctionReport) -> anyhow::Result<()> {
+        let span = crate::observe::log::worker_span(&self.function.name.to_string(), slot);
+        let _entered = span.enter();
+        loop {
+            match self.run_worker(slot, report) {
+                Ok(()) => return Ok(()),
+                Err(error) => match error.downcast_ref::<Stopped>() {
+                    Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
+                        tracing::warn!("worker starts again: {cause}");
+                        if self.stop.wait(RESTART_AFTER) {
+                            return Ok(());
+                        }
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn run_worker(&self, slot: u32, report: &FunctionReport) -> anyhow::Result<()> {
+        let config = Config {
+            function: Arc::clone(&self.function),
+            cluster: self.shared.cluster.clone(),
+            instance: self.shared.instance.clone(),
+            slot,
+            exposition: self.shared.exposition.clone(),
+            clock: Arc::clone(&self.shared.clock),
+        };
+        let mut handlers = self.handlers.for_worker();
+        let handler = handlers.first()?;
+        let parts = Parts {
+            pipeline: Pipeline::new(Arc::clone(&self.function), handler),
+            supervision: Box::new(Supervisor { stop: self.stop.clone(), handlers, report: report.clone() }),
+            report: report.worker(slot, self.shared.clock.now().elapsed),
+            tap: self.tapper.as_ref().map(|tapper| tapper(&self.function)),
+        };
+        if let Some(worker) = Worker::start(config, parts)? {
+            worker.run()?;
+        }
+        Ok(())
+    }
+}
+
+struct Supervisor {
+    stop: Stop,
+    handlers: super::handlers::WorkerHandlers,
+    report: FunctionReport,
+}
+
+impl Supervision for Supervisor {
+    fn is_stopping(&self) -> bool {
+        self.stop.is_set()
+    }
+
+    fn newer_handler(&mut self) -> Option<Box<dyn Handler>> {
+        let (handler, info) = self.handlers.newer()?;
+        tracing::info!(digest = info.digest, entry = info.entry, "handler replaced");
+        self.report.set_handler(info);
+        Some(handler)
+    }
+}

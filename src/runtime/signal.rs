@@ -1,0 +1,42 @@
+//! SIGTERM and Ctrl-C: the first asks to finish, the second stops at once.
+
+use std::process;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::stop::Stop;
+
+/// The exit code of a stop that did not wait: 128 + SIGTERM.
+const AT_ONCE: i32 = 143;
+
+/// Watches on a thread of its own. After the first signal everything has `deadline` to finish; then,
+/// or at a second signal, the process ends: what was not cut is done again by the next worker.
+pub fn watch_signals(stop: Stop, deadline: Duration) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let (Ok(mut term), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                tracing::error!("signals cannot be watched: stop this process by SIGKILL");
+                return;
+            };
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!(?deadline, "stopping: finishing what is begun (once more to stop at once)");
+            stop.set();
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+                () = tokio::time::sleep(deadline) => {
+                    tracing::error!(?deadline, "not finished in time: stopping all the same");
+                }
+            }
+            process::exit(AT_ONCE);
+        });
+    })?;
+    Ok(())
+}
