@@ -116,6 +116,7 @@ impl Stage {
             ("TIDEMILL_METRICS", "off"),
             ("TIDEMILL_ADMIN", "off"),
             ("TIDEMILL_BROKERS", self.kafka.brokers()),
+            ("TIDEMILL_LOG", "info,tidemill=debug"),
         ];
         all.extend(env);
         let manifest = self.manifest();
