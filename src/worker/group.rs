@@ -93,7 +93,8 @@ impl Worker {
             return Ok(());
         }
         // Lanes that work already must not wait for those that come.
-        let (wait, pause) = if self.lanes.is_empty() { (ASK_WAIT, IDLE_WAIT) } else { (ASK_WAIT / 10, ASK_WAIT / 2) };
+        let (wait, pause) =
+            if self.lanes.is_empty() { (ASK_WAIT, IDLE_WAIT) } else { (ASK_WAIT / 10, ASK_WAIT / 2) };
         self.ask_at = now + pause;
         let committed = match self.consumer.committed(&self.arriving, wait) {
             Ok(committed) => committed,

@@ -221,7 +221,8 @@ impl Worker {
         }
         self.cut()?;
         // librdkafka has stopped fetching there, and only a new consumer starts again.
-        Err(Error::Fatal(format!("partition {partition} stood at offset {from}; it has {first} to {next}")).into())
+        Err(Error::Fatal(format!("partition {partition} stood at offset {from}; it has {first} to {next}"))
+            .into())
     }
 }
 

@@ -21,7 +21,8 @@ fn a_worker_joins_and_leaves_under_load() {
         assert!(comes.terminate(WITHIN).success());
         follower.wait_for_more(500, WITHIN);
     }
-    let revoked: Vec<_> = stays.log().lines().filter(|line| line.contains("revoked")).map(str::to_owned).collect();
+    let revoked: Vec<_> =
+        stays.log().lines().filter(|line| line.contains("revoked")).map(str::to_owned).collect();
     assert!(
         revoked.iter().all(|line| line.matches(&stage.source).count() < 4),
         "never were all of them taken away: {revoked:#?}"
