@@ -5,7 +5,13 @@
 mod harness;
 
 mod admin;
+mod broker_outage;
 mod command_line;
+mod dead_letters;
 mod harness_is_real;
 mod kills;
 mod rebalance;
+mod refused_outputs;
+mod shutdown;
+mod start_offsets;
+mod zombie;
