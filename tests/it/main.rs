@@ -9,5 +9,6 @@ mod filters_follow_knative;
 mod keys_and_times;
 mod malformed_records_are_poison;
 mod outputs_are_all_or_nothing;
+mod plugin;
 mod scene;
 mod untouched_events_pass_through;
