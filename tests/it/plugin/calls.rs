@@ -129,7 +129,7 @@ fn an_init_that_fails_says_why() {
     let start =
         |init: &str| match plugin.instance(&function(), Some("moody"), &json!({ "init": init })).unwrap_err()
         {
-            PluginError::Init { failure, .. } => failure,
+            PluginError::Init { failure, .. } => *failure,
             other => panic!("{other}"),
         };
     assert_eq!(start("panic").kind, FailureKind::Panic);
