@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::manifest::{Errors, Overrides, Platform};
 
+mod build;
 mod check;
 mod connect;
 mod lag;
+pub mod new;
 mod produce;
 mod run;
 pub mod sample;
@@ -52,8 +54,10 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(build::Build),
     Check(check::Check),
     Lag(lag::LagArgs),
+    New(new::New),
     Produce(produce::ProduceArgs),
     Run(run::Run),
     Tail(tail::TailArgs),
@@ -81,8 +85,10 @@ impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
+            Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
+            Verb::New(new) => new.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),

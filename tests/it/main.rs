@@ -8,6 +8,8 @@ mod dead_letters_keep_the_record;
 mod filters_follow_knative;
 mod keys_and_times;
 mod malformed_records_are_poison;
+mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;
+mod plugin;
 mod scene;
 mod untouched_events_pass_through;
