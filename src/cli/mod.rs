@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::manifest::{Errors, Overrides, Platform};
 
+mod cases;
 mod check;
 mod connect;
 mod lag;
@@ -14,6 +15,9 @@ mod produce;
 mod run;
 pub mod sample;
 mod tail;
+mod test;
+mod trial;
+mod verdict;
 
 pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
@@ -57,6 +61,7 @@ enum Verb {
     Produce(produce::ProduceArgs),
     Run(run::Run),
     Tail(tail::TailArgs),
+    Test(test::Test),
 }
 
 impl Global {
@@ -86,6 +91,7 @@ impl Cli {
             Verb::Produce(args) => args.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
+            Verb::Test(test) => test.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),
