@@ -5,32 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::Global;
+use super::{Global, run};
 use crate::kafka::Cluster;
 
 /// Where `dev` writes the address of its embedded broker, below the folder that it was started in.
 pub const DEV_BROKER_FILE: &str = ".tidemill/dev-broker";
 
-/// The cluster that `--brokers` or `TIDEMILL_BROKERS` names.
+/// The cluster that flags, variables or `tidemill.yaml` name, with their security settings.
 pub fn cluster(global: &Global) -> anyhow::Result<Cluster> {
-    named(global).context("no brokers: give --brokers HOST:PORT or set TIDEMILL_BROKERS")
+    run::cluster(&global.platform()?)
 }
 
-/// The same, or else the embedded broker of a `dev` that runs in this folder or one above.
+/// The same, or when none is named the embedded broker of a `dev` that runs in this folder or one above.
 pub fn cluster_or_dev(global: &Global) -> anyhow::Result<Cluster> {
-    if let Some(cluster) = named(global) {
-        return Ok(cluster);
+    let platform = global.platform()?;
+    match dev_broker_file().filter(|_| platform.brokers().is_err()) {
+        // Security settings are those of another cluster.
+        Some(file) => {
+            let address =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            Ok(Cluster::new(address.trim(), []))
+        }
+        None => run::cluster(&platform),
     }
-    let file = dev_broker_file().context(
-        "no brokers: give --brokers HOST:PORT, set TIDEMILL_BROKERS, or start `tidemill dev` in this folder",
-    )?;
-    let address = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(Cluster::new(address.trim(), []))
-}
-
-fn named(global: &Global) -> Option<Cluster> {
-    let brokers = global.brokers.clone().or_else(|| std::env::var("TIDEMILL_BROKERS").ok())?;
-    (!brokers.is_empty()).then(|| Cluster::new(&brokers, []))
 }
 
 /// The file with the address of a running `dev`'s embedded broker, looked for from the current folder upwards.

@@ -1,5 +1,6 @@
 //! `tidemill lag`: how far a function's group is behind, per partition.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use super::{Global, Output, connect};
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, Committed, Partition};
+use crate::manifest;
 
 /// Show how far a consumer group is behind
 ///
@@ -16,11 +18,12 @@ use crate::kafka::{Admin, Committed, Partition};
 /// records have offsets too.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  tidemill lag tidemill.default.ride-receipts
+  tidemill lag functions/ride-receipts/function.yaml
   tidemill lag tidemill.default.ride-receipts --output json")]
 pub struct LagArgs {
-    /// The consumer group, `tidemill.<namespace>.<name>` unless the manifest says otherwise
-    group: String,
+    /// A function's manifest, a folder with manifests, or the name of a consumer group
+    #[arg(value_name = "FILE|GROUP")]
+    target: String,
 }
 
 #[derive(Debug, Serialize, PartialEq)]
@@ -43,32 +46,77 @@ impl Row {
     }
 }
 
+#[derive(Debug, Serialize)]
+struct GroupLag {
+    group: String,
+    members: usize,
+    lag: i64,
+    partitions: Vec<Row>,
+}
+
 impl LagArgs {
     /// Runs the verb.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let groups = self.groups()?;
         let admin = Admin::new(&connect::cluster(global)?)?;
-        let group = &self.group;
-        let committed = admin.committed(group, None, false)?;
-        if committed.is_empty() {
-            bail!("group {group} has committed nothing; check the name, or wait for its first cut");
-        }
-        let rows = rows(&admin, committed)?;
-        let members = admin.group(group)?.members.len();
-        let lag: i64 = rows.iter().map(|row| row.lag).sum();
-        match global.output {
-            Output::Json => {
-                let report = serde_json::json!({
-                    "group": group, "members": members, "lag": lag, "partitions": rows,
-                });
-                println!("{report}");
-            }
-            Output::Text => {
-                print!("{}", table(&rows));
-                println!("lag of {group}: {lag}, members: {members}");
+        let groups = groups
+            .into_iter()
+            .map(|(group, topics)| group_lag(&admin, group, &topics))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for found in &groups {
+            match global.output {
+                Output::Json => println!("{}", serde_json::to_string(found)?),
+                Output::Text => {
+                    print!("{}", table(&found.partitions));
+                    println!("lag of {}: {}, members: {}", found.group, found.lag, found.members);
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Groups with the topics that they read, as far as a manifest tells.
+    fn groups(&self) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+        let path = Path::new(&self.target);
+        let is_file = path.exists() || self.target.contains('/') || self.target.ends_with(".yaml");
+        if !is_file {
+            return Ok(vec![(self.target.clone(), Vec::new())]);
+        }
+        let functions = manifest::load(&[path.to_owned()])?.into_iter();
+        Ok(functions
+            .map(|function| {
+                let mut topics: Vec<_> = function.sources.into_iter().map(|source| source.topic).collect();
+                topics.sort();
+                topics.dedup();
+                (function.group, topics)
+            })
+            .collect())
+    }
+}
+
+/// The lag of one group: where it has committed, and in every partition of `topics`, committed or not.
+fn group_lag(admin: &Admin, group: String, topics: &[String]) -> anyhow::Result<GroupLag> {
+    let mut committed = admin.committed(&group, None, false)?;
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    for (topic, count) in admin.topics(&names)? {
+        let Some(count) = count else {
+            eprintln!("tidemill: topic {topic} of group {group} does not exist yet");
+            continue;
+        };
+        for partition in 0..count as i32 {
+            let partition = Partition { topic: topic.clone(), partition };
+            if !committed.iter().any(|known| known.partition == partition) {
+                committed.push(Committed { partition, offset: None, metadata: String::new() });
+            }
+        }
+    }
+    if committed.is_empty() && topics.is_empty() {
+        bail!("group {group} has committed nothing; check the name, or wait for its first cut");
+    }
+    committed.sort_by(|a, b| a.partition.cmp(&b.partition));
+    let partitions = rows(admin, committed)?;
+    let lag = partitions.iter().map(|row| row.lag).sum();
+    Ok(GroupLag { members: admin.group(&group)?.members.len(), group, lag, partitions })
 }
 
 fn rows(admin: &Admin, committed: Vec<Committed>) -> anyhow::Result<Vec<Row>> {

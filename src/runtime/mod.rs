@@ -2,6 +2,8 @@
 //! restarts those that can be helped, drains and stops.
 
 pub mod admin;
+#[cfg(test)]
+mod deploy;
 mod function;
 mod handlers;
 mod instance;

@@ -215,4 +215,15 @@ fn lag_counts_what_a_group_has_not_read() {
     assert_eq!(report["partitions"][1]["metadata"], "half way");
     let text = stdout(&tidemill(&["lag", &group], ""));
     assert!(text.ends_with(&format!("lag of {group}: 3, members: 0\n")), "{text}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {{ name: behind }}\nspec:\n  \
+         group: {group}\n  sources: [{{ topic: {topic} }}]\n  sinks: [{{ topic: {topic}-out }}]\n"
+    );
+    let file = folder.path().join("function.yaml");
+    fs::write(&file, manifest).unwrap();
+    cluster().create_topic(&format!("{topic}-out"), 1, &[]);
+    let of_file = stdout(&tidemill(&["lag", file.to_str().unwrap()], ""));
+    assert_eq!(of_file, text);
 }

@@ -1,0 +1,67 @@
+//! Holds the samples in `deploy/` valid.
+
+use std::path::{Path, PathBuf};
+
+use crate::manifest::{self, Overrides, Platform};
+use crate::observe::metrics::TABLE;
+
+fn deploy(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(deploy(file)).unwrap()
+}
+
+#[test]
+fn the_functions_are_valid() {
+    let functions = manifest::load(&[deploy("functions")]).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(functions.len(), 1);
+}
+
+#[test]
+fn the_platform_settings_for_kubernetes_are_valid() {
+    let kubernetes = text("kubernetes.yaml");
+    let (_, settings) = kubernetes.split_once("tidemill.yaml: |\n").unwrap();
+    let settings: String = settings
+        .lines()
+        .take_while(|line| line.starts_with("    "))
+        .map(|line| line[4..].to_owned() + "\n")
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidemill.yaml");
+    let loaded = |settings: &str| {
+        std::fs::write(&file, settings).unwrap();
+        Platform::load(Some(&file), [], &Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"))
+    };
+    let platform = loaded(&settings);
+    assert_eq!(platform.metrics.map(|address| address.port()), Some(9464), "what the probes ask");
+    let (open, secured) = settings.split_once("# kafka:").unwrap();
+    let secured = loaded(&format!("{open}kafka:{}", secured.replace("# ", "")));
+    assert_eq!(secured.kafka.len(), 4, "the settings in comments are valid too");
+}
+
+#[test]
+fn a_pod_may_finish_before_it_is_killed() {
+    let kubernetes = text("kubernetes.yaml");
+    let (_, grace) = kubernetes.split_once("terminationGracePeriodSeconds: ").unwrap();
+    let grace: u64 = grace.lines().next().unwrap().parse().unwrap();
+    let platform = Platform::load(None, [], &Overrides::default()).unwrap();
+    assert!(grace > platform.shutdown_deadline.as_secs());
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist() {
+    for file in ["alerts.yaml", "alerts.test.yaml"] {
+        let text = text(file);
+        let names = text
+            .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+            .filter(|word| word.starts_with("tidemill_"));
+        let mut count = 0;
+        for name in names {
+            assert!(TABLE.iter().any(|metric| metric.name == name), "{file}: {name} is no metric");
+            count += 1;
+        }
+        assert!(count > 5, "{file}");
+    }
+}
