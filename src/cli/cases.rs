@@ -312,3 +312,78 @@ impl Expect {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function() -> Function {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: { name: f }\nspec:\n  \
+            sources: [{ topic: rides, name: ride }, { topic: payments }]\n  sinks: [{ topic: out, name: o }]\n";
+        crate::manifest::parse(Path::new("function.yaml"), text).unwrap().remove(0)
+    }
+
+    fn refused(case: &str) -> String {
+        let text = format!("cases:\n  - name: n\n{case}");
+        parse(Path::new("cases.yaml"), &text, &function()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn events_find_their_source_by_name_or_topic() {
+        let text = "cases:\n  - name: n\n    given: [{ source: ride }, { topic: payments, attempt: 3 }]\n    \
+            expect: { count: 0 }\n";
+        let cases = parse(Path::new("cases.yaml"), text, &function()).unwrap();
+        let given: Vec<_> = cases[0].given.iter().map(|given| (given.source, given.failed)).collect();
+        assert_eq!((given, cases[0].line), (vec![(0, 0), (1, 2)], 2));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_place() {
+        let given = "    given: [{ source: ride }]\n";
+        for (case, message) in [
+            (
+                "    given: [{ source: rid }]\n    expect: {}\n",
+                "cases.yaml:3: cases[0].given[0]: no source `rid`; there is `ride`, `payments`",
+            ),
+            (
+                "    given: [{}]\n    expect: {}\n",
+                "cases.yaml:3: cases[0].given[0]: say which `source` it comes from: `ride`, `payments`",
+            ),
+            (
+                "    given: [{ topic: rids }]\n    expect: {}\n",
+                "cases.yaml:3: cases[0].given[0]: no source reads the topic `rids`, only `rides`, `payments`",
+            ),
+            (
+                "    given: [{ vlaue: 1 }]\n    expect: {}\n",
+                "cases.yaml:3: cases[0].given[0].vlaue: unknown key, did you mean `value`?",
+            ),
+            (
+                &format!("{given}    expct: {{}}\n"),
+                "cases.yaml:4: cases[0].expct: unknown key, did you mean `expect`?",
+            ),
+            (
+                &format!("{given}    expect: {{ outcome: deadletter }}\n"),
+                "cases.yaml:4: cases[0].expect.outcome: unknown word `deadletter`, did you mean `deadLetter`?",
+            ),
+            (
+                &format!("{given}    expect:\n      reason: rejected\n"),
+                "cases.yaml:5: cases[0].expect.reason: only a dead letter has one: add `outcome: deadLetter`",
+            ),
+            (
+                &format!("{given}    expect: {{ outcome: skip, count: 1 }}\n"),
+                "cases.yaml:4: cases[0].expect.outcome: an event that ends as `skip` writes nothing to a sink",
+            ),
+            (
+                &format!("{given}    expect: {{ emits: [{{ sink: p }}] }}\n"),
+                "cases.yaml:4: cases[0].expect.emits[0].sink: no sink `p`; there is `o`",
+            ),
+            (
+                &format!("{given}    expect: {{ emits: [{{ key: 7 }}] }}\n"),
+                "cases.yaml:4: cases[0].expect.emits[0].key: a key is text: write \"7\"",
+            ),
+        ] {
+            let found = refused(case);
+            assert!(found.lines().any(|line| line == message), "{case}\n{found}");
+        }
+    }
+}

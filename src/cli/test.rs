@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::cases::{self, Case};
-use super::trial::{FromPlugin, Maker, PluginFrom};
+use super::trial::{PluginFrom, Tried};
 use super::verdict::judge;
 use super::{Global, Output};
 use crate::manifest::{self, Errors};
@@ -50,6 +50,9 @@ pub struct Test {
     no_build: bool,
 }
 
+/// A function, and its cases if there is a file of them.
+type Planned = (Arc<Function>, Option<Vec<Case>>);
+
 /// What came of all cases.
 #[derive(Debug, Default, Serialize)]
 struct Report {
@@ -85,7 +88,7 @@ impl Test {
         for (function, cases) in planned {
             let tested = match cases {
                 None => Tested { function: function.name.to_string(), file: None, cases: Vec::new() },
-                Some(cases) => run_cases(&function, &FromPlugin::load(&function, from)?, &cases)?,
+                Some(cases) => run_cases(&function, &Tried::load(&function, from)?, &cases)?,
             };
             if global.output == Output::Text {
                 print_tested(&tested);
@@ -104,9 +107,9 @@ impl Test {
     }
 
     /// Functions with their cases. Nothing is built or run unless every file is valid.
-    fn planned(&self) -> anyhow::Result<Vec<(Arc<Function>, Option<Vec<Case>>)>> {
+    fn planned(&self) -> anyhow::Result<Vec<Planned>> {
         let functions: Vec<_> = manifest::load(&self.paths)?.into_iter().map(Arc::new).collect();
-        let mut planned: Vec<(Arc<Function>, Option<Vec<Case>>)> = Vec::new();
+        let mut planned: Vec<Planned> = Vec::new();
         let mut errors = Errors::default();
         for function in functions {
             let file = cases_file(&function);
@@ -146,10 +149,10 @@ fn cases_file(function: &Function) -> PathBuf {
     function.file.parent().unwrap_or(Path::new("")).join(CASES)
 }
 
-fn run_cases(function: &Arc<Function>, maker: &dyn Maker, cases: &[Case]) -> anyhow::Result<Tested> {
+fn run_cases(function: &Arc<Function>, tried: &Tried, cases: &[Case]) -> anyhow::Result<Tested> {
     let mut judged = Vec::new();
     for case in cases {
-        let findings = judge(function, maker, case)?;
+        let findings = judge(function, &|| tried.handler(), case)?;
         judged.push(Judged {
             name: case.name.clone(),
             line: case.line,

@@ -1,7 +1,6 @@
 //! A function tried out: the pipeline that runs in production, with the function's handler, in virtual
 //! time, and a list where the brokers would be.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -13,23 +12,17 @@ use tempfile::TempDir;
 
 use super::cases::Ending;
 use crate::codec;
-use crate::manifest;
-use crate::model::{
-    Format, Function, KeySpec, Moment, Outbox, Outcome, Record, Shape, Source, StartAt, TimeSpec,
-};
-use crate::pipeline::{Call, Handler, OutRecord, Pipeline, Settled, Target, Writer};
-use crate::plugin::{self, Instance, Plugin, Profile};
+use crate::model::{Format, Function, KeySpec, Moment, Record, Shape, Source, StartAt, TimeSpec};
+use crate::pipeline::{Handler, OutRecord, Pipeline, Settled, Target, Writer};
+use crate::plugin::{self, Profile, Registry};
+use crate::runtime::Handlers;
 
-/// Makes handlers of a function.
-pub trait Maker {
-    /// A fresh instance; `None` for a function of built-in steps.
-    fn make(&self) -> anyhow::Result<Option<Box<dyn Handler>>>;
-}
+/// Makes a fresh handler; `None` for a function of built-in steps.
+pub type Make<'a> = &'a dyn Fn() -> anyhow::Result<Option<Box<dyn Handler>>>;
 
-/// Makes them from the function's plugin.
-pub struct FromPlugin {
-    function: Arc<Function>,
-    loaded: Option<(Plugin, Value)>,
+/// A function's plugin, loaded for as long as this value lives.
+pub struct Tried {
+    handlers: Handlers,
     /// Where the plugin's private copy lies.
     _folder: TempDir,
 }
@@ -44,59 +37,35 @@ pub enum PluginFrom {
     Crate,
 }
 
-impl FromPlugin {
+impl Tried {
     /// Loads the plugin of `function`, if it has one.
     pub fn load(function: &Arc<Function>, from: PluginFrom) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the plugin's copy")?;
-        let loaded = match &function.handler {
-            None => None,
-            Some(spec) => {
-                let (file, sha256): (PathBuf, _) = match &spec.crate_dir {
-                    Some(crate_dir) if from == PluginFrom::Crate => {
-                        let built =
-                            folder.path().join(spec.plugin.file_name().context("the plugin has no name")?);
-                        plugin::build_crate(crate_dir, &built, Profile::Dev)?;
-                        // The digest in the manifest is that of the file that runs.
-                        (built, None)
-                    }
-                    _ => {
-                        if !spec.plugin.exists() && spec.crate_dir.is_some() {
-                            let dir = function.file.parent().unwrap_or(&function.file);
-                            bail!(
-                                "{} is not there: make it with `tidemill build {}`",
-                                spec.plugin.display(),
-                                dir.display()
-                            );
-                        }
-                        (spec.plugin.clone(), spec.sha256.as_deref())
-                    }
-                };
-                let plugin = Plugin::load(&file, sha256, &folder.path().join("copies"))?;
-                let config = manifest::resolve_config(&spec.config)
-                    .with_context(|| format!("{}: spec.handler.config", function.file.display()))?;
-                Some((plugin, config))
+        let mut function = Arc::clone(function);
+        let spec = function.handler.as_ref();
+        match spec.and_then(|spec| spec.crate_dir.as_ref().map(|crate_dir| (&spec.plugin, crate_dir))) {
+            Some((plugin, crate_dir)) if from == PluginFrom::Crate => {
+                let built = folder.path().join(plugin.file_name().context("the plugin has no name")?);
+                plugin::build_crate(crate_dir, &built, Profile::Dev)?;
+                if let Some(spec) = &mut Arc::make_mut(&mut function).handler {
+                    spec.plugin = built;
+                    // The digest in the manifest is that of the file that runs.
+                    spec.sha256 = None;
+                }
             }
-        };
-        Ok(Self { function: Arc::clone(function), loaded, _folder: folder })
+            Some((plugin, _)) if !plugin.exists() => {
+                let folder = function.file.parent().unwrap_or(&function.file).display();
+                bail!("{} is not there: make it with `tidemill build {folder}`", plugin.display());
+            }
+            _ => {}
+        }
+        let handlers = Handlers::load(&function, &Arc::new(Registry::default()), folder.path())?;
+        Ok(Self { handlers, _folder: folder })
     }
-}
 
-impl Maker for FromPlugin {
-    fn make(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
-        let Some((plugin, config)) = &self.loaded else { return Ok(None) };
-        let entry = self.function.handler.as_ref().and_then(|spec| spec.entry.as_deref());
-        let instance = plugin.instance(&self.function.name, entry, config)?;
-        Ok(Some(Box::new(Called(instance))))
-    }
-}
-
-/// A plugin's instance as the pipeline calls it.
-struct Called(Instance);
-
-impl Handler for Called {
-    fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
-        let Call { event, attempt, now_ms, deadline_ms, .. } = *call;
-        self.0.call(&plugin::Call { event, attempt, now_ms, deadline_ms }, outbox)
+    /// A fresh handler.
+    pub fn handler(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
+        self.handlers.handler()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::cases::{Case, Expect, ExpectedEmit, Given};
-use super::trial::{Delivery, Maker, Trial, Written};
+use super::trial::{Delivery, Make, Trial, Written};
 use crate::model::{Function, Moment, Record};
 
 /// 2026-01-01T00:00:00Z, when every case begins.
@@ -19,15 +19,15 @@ const START_MS: i64 = 1_767_225_600_000;
 
 /// What is wrong with a case, one finding a line; nothing if it is as it should be. An error: no
 /// handler can be made.
-pub fn judge(function: &Arc<Function>, maker: &dyn Maker, case: &Case) -> anyhow::Result<Vec<String>> {
-    let plain = plain_run(function, maker, case)?;
+pub fn judge(function: &Arc<Function>, make: Make<'_>, case: &Case) -> anyhow::Result<Vec<String>> {
+    let plain = plain_run(function, make, case)?;
     let mut findings = unexpected(&case.expect, &plain);
-    findings.extend(hidden_state(function, maker, case, &plain)?);
+    findings.extend(hidden_state(function, make, case, &plain)?);
     Ok(findings)
 }
 
-fn plain_run(function: &Arc<Function>, maker: &dyn Maker, case: &Case) -> anyhow::Result<Vec<Delivery>> {
-    let mut trial = Trial::new(function, maker.make()?);
+fn plain_run(function: &Arc<Function>, make: Make<'_>, case: &Case) -> anyhow::Result<Vec<Delivery>> {
+    let mut trial = Trial::new(function, make()?);
     Ok(case
         .given
         .iter()
@@ -55,11 +55,11 @@ fn deliver(trial: &mut Trial, function: &Function, number: usize, given: &Given)
 
 fn hidden_state(
     function: &Arc<Function>,
-    maker: &dyn Maker,
+    make: Make<'_>,
     case: &Case,
     plain: &[Delivery],
 ) -> anyhow::Result<Option<String>> {
-    let mut twice = Trial::new(function, maker.make()?);
+    let mut twice = Trial::new(function, make()?);
     let mut fresh = Trial::new(function, None);
     for (number, (given, first)) in case.given.iter().zip(plain).enumerate() {
         for _ in 0..2 {
@@ -68,7 +68,7 @@ fn hidden_state(
                 return Ok(Some(betrayed(number, "when events are delivered twice", first, &again)));
             }
         }
-        fresh.set_handler(maker.make()?);
+        fresh.set_handler(make()?);
         let elsewhere = deliver(&mut fresh, function, number, given);
         if elsewhere != *first {
             return Ok(Some(betrayed(number, "in a fresh handler", first, &elsewhere)));
@@ -225,5 +225,178 @@ fn compare_json(
         }
         _ if expected == found => {}
         _ => differ(path, expected, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::cases;
+    use crate::manifest;
+    use crate::model::{Emit, Failure, FailureKind, KeyChoice, Outbox, Outcome};
+    use crate::pipeline::{Call, Handler};
+
+    /// A handler made of a closure.
+    struct Made<F>(F);
+
+    impl<F: FnMut(&Call<'_>) -> Result<String, Failure> + Send> Handler for Made<F> {
+        fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
+            match (self.0)(call) {
+                Err(failure) => Outcome::Failed(failure),
+                Ok(text) => {
+                    let emit = Emit {
+                        sink: None,
+                        key: KeyChoice::OfEvent,
+                        value: Some(text.as_bytes()),
+                        content_type: None,
+                        timestamp_ms: None,
+                        headers: &[],
+                    };
+                    assert!(outbox.push(&emit));
+                    Outcome::Ok
+                }
+            }
+        }
+
+        fn take_counts(&mut self, _: &mut dyn FnMut(&str, u64)) {}
+    }
+
+    fn function() -> Arc<Function> {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: { name: f }\nspec:\n  \
+            handler: { plugin: f }\n  sources: [{ topic: in, format: json }]\n  sinks: [{ topic: out }]\n";
+        Arc::new(manifest::parse(Path::new("function.yaml"), text).unwrap().remove(0))
+    }
+
+    fn case(given: Value, expect: Value) -> Case {
+        let text = json!({ "cases": [{ "name": "n", "given": given, "expect": expect }] }).to_string();
+        cases::parse(Path::new("cases.yaml"), &text, &function()).unwrap().remove(0)
+    }
+
+    fn judged<F>(handler: impl Fn() -> F, case: &Case) -> String
+    where
+        F: FnMut(&Call<'_>) -> Result<String, Failure> + Send + 'static,
+    {
+        judge(&function(), &|| Ok(Some(Box::new(Made(handler())))), case).unwrap().join("\n")
+    }
+
+    fn echo() -> impl FnMut(&Call<'_>) -> Result<String, Failure> + Send {
+        |call: &Call<'_>| Ok(String::from_utf8_lossy(call.event.data()).into_owned())
+    }
+
+    #[test]
+    fn a_case_that_holds_has_no_findings() {
+        let value = json!({ "a": [1, 2.0, null], "b": { "c": "d" } });
+        let emits =
+            json!([{ "sink": "default", "key": "k", "value": { "a": [1.0, 2, null], "b": { "c": "d" } } }]);
+        let case = case(json!([{ "key": "k", "value": value }]), json!({ "emits": emits, "count": 1 }));
+        assert_eq!(judged(echo, &case), "");
+    }
+
+    #[test]
+    fn what_is_not_as_expected_is_named_place_by_place() {
+        let given = json!([{ "key": "k", "value": { "a": 1, "more": true, "list": [{ "x": 1 }] } }]);
+        for (expect, findings) in [
+            (json!({ "emits": [{ "key": "j" }] }), "emits[0].key: expected \"j\", got \"k\""),
+            (
+                json!({ "emits": [{ "value": { "a": 2, "list": [{ "x": 2 }], "less": 0 } }] }),
+                "emits[0].value.a: expected 2, got 1\n\
+                 emits[0].value.less: expected 0, got nothing\n\
+                 emits[0].value.list[0].x: expected 2, got 1\n\
+                 emits[0].value.more: expected nothing, got true",
+            ),
+            (json!({ "emits": [{ "value": null }] }), "emits[0].value: expected null, got "),
+            (
+                json!({ "emits": [{ "headers": { "h": "1" } }] }),
+                "emits[0].headers.h: expected \"1\", got null",
+            ),
+            (
+                json!({ "emits": [{ "attributes": { "type": "t" } }] }),
+                "emits[0].attributes.type: expected \"t\"",
+            ),
+            (json!({ "emits": [{}, {}] }), "emits[1]: expected an output, got none"),
+            (json!({ "emits": [] }), "emits[0]: not expected: default: \"k\" = {\"a\":1,"),
+            (json!({ "count": 2 }), "count: expected 2 outputs, got 1"),
+            (json!({ "outcome": "skip" }), "outcome: expected skip, got ok"),
+        ] {
+            let found = judged(echo, &case(given.clone(), expect.clone()));
+            assert!(found.starts_with(findings), "{expect}:\n{found}");
+        }
+    }
+
+    #[test]
+    fn failures_are_compared_by_outcome_reason_and_error() {
+        let reject = || {
+            |_: &Call<'_>| -> Result<String, Failure> {
+                Err(Failure {
+                    kind: FailureKind::Reject { code: Some("c".into()) },
+                    message: "too old".into(),
+                })
+            }
+        };
+        let given = json!([{ "value": 1 }, { "value": 2 }]);
+        let expect = json!({ "outcome": "deadLetter", "reason": "rejected", "error": "c: too" });
+        assert_eq!(judged(reject, &case(given.clone(), expect)), "");
+        let expect = json!({ "outcome": "deadLetter", "reason": "unkeyed", "error": "no key" });
+        assert_eq!(
+            judged(reject, &case(given, expect)),
+            "event 1: reason: expected unkeyed, got rejected (c: too old)\n\
+             event 1: error: expected one with \"no key\", got \"c: too old\"\n\
+             event 2: reason: expected unkeyed, got rejected (c: too old)\n\
+             event 2: error: expected one with \"no key\", got \"c: too old\""
+        );
+        let expect = json!({ "outcome": "ok" });
+        let found = judged(reject, &case(json!([{ "value": 1 }]), expect));
+        assert_eq!(found, "outcome: expected ok, got deadLetter (c: too old)");
+    }
+
+    #[test]
+    fn attempts_run_out() {
+        let retry = || {
+            |_: &Call<'_>| -> Result<String, Failure> {
+                Err(Failure { kind: FailureKind::Retry { after: None }, message: "away".into() })
+            }
+        };
+        let expect = json!({ "outcome": "retry", "error": "away" });
+        assert_eq!(judged(retry, &case(json!([{ "value": 1 }]), expect)), "");
+        let expect = json!({ "outcome": "deadLetter", "reason": "exhausted" });
+        assert_eq!(judged(retry, &case(json!([{ "value": 1, "attempt": 12 }]), expect)), "");
+    }
+
+    #[test]
+    fn state_hidden_in_the_handler_is_found() {
+        let counting = || {
+            let mut calls = 0;
+            move |_: &Call<'_>| {
+                calls += 1;
+                Ok(calls.to_string())
+            }
+        };
+        let once = case(json!([{ "key": "k", "value": 0 }]), json!({ "emits": [{ "value": 1 }] }));
+        assert_eq!(
+            judged(counting, &once),
+            "state hidden in the handler: event 1 gives something else when events are delivered twice; what \
+             `self` keeps is lost on a restart and not shared between workers\n  \
+             at first: ok default: \"k\" = 1\n  then:     ok default: \"k\" = 2"
+        );
+        // Deduplicates, so delivering twice is no matter, but a restart is.
+        let remembering = || {
+            let mut seen = Vec::new();
+            move |call: &Call<'_>| {
+                if !seen.contains(&call.event.record.offset) {
+                    seen.push(call.event.record.offset);
+                }
+                Ok(seen.len().to_string())
+            }
+        };
+        let two = case(json!([{ "value": 0 }, { "value": 0 }]), json!({ "count": 2 }));
+        let found = judged(remembering, &two);
+        assert!(
+            found.starts_with("state hidden in the handler: event 2 gives something else in a fresh"),
+            "{found}"
+        );
     }
 }
