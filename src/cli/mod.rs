@@ -10,6 +10,7 @@ use crate::manifest::{Errors, Overrides, Platform};
 mod cases;
 mod check;
 mod connect;
+mod invoke;
 mod lag;
 mod produce;
 mod run;
@@ -57,6 +58,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Check),
+    Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
     Produce(produce::ProduceArgs),
     Run(run::Run),
@@ -87,6 +89,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
             Verb::Check(check) => check.run(&self.global),
+            Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
