@@ -1,1 +1,25 @@
-//! (to be written)
+//! Plugins: shared libraries that carry handlers, behind the C contract of `tidemill-abi`.
+//!
+//! A file is checked before it is loaded (`file`), copied to a private place named by its digest, and
+//! loaded from there for good (`load`). A worker thread makes itself an [`Instance`] of a handler and calls
+//! it with borrowed events (`instance`); the handler asks and answers through callbacks (`host`). The
+//! [`Registry`] says which plugin a function runs now, so that a new version takes over between two cuts.
+//! [`build_crate`] makes a plugin from its crate.
+//!
+//! What can be checked of a plugin is checked; what it does inside a call cannot be. A panic ends in the
+//! SDK's shim, a crash takes the process: that one event is then told by the note that the worker made.
+#![allow(unsafe_code, reason = "a plugin is C functions and raw pointers")]
+
+mod build;
+mod error;
+mod file;
+mod host;
+mod instance;
+mod load;
+mod registry;
+
+pub use build::{BuildError, Profile, build_crate};
+pub use error::PluginError;
+pub use instance::{Call, Instance};
+pub use load::Plugin;
+pub use registry::{Current, Registry};

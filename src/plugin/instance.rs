@@ -1,0 +1,171 @@
+//! A handler at work: one instance per worker thread.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use tidemill_abi as abi;
+
+use super::host::{Frame, HOST, Memory};
+use super::load::Entry;
+use crate::model::{Event, Failure, FailureKind, FunctionName, Outbox, Outcome};
+
+/// One call.
+pub struct Call<'a> {
+    /// With what.
+    pub event: &'a Event<'a>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Wall clock, milliseconds since the epoch.
+    pub now_ms: i64,
+    /// When the call should be over, milliseconds since the epoch.
+    pub deadline_ms: i64,
+}
+
+/// A handler that was made, and is called by one thread at a time.
+pub struct Instance {
+    entry: Entry,
+    /// The author's instance; `None` after a panic, until the next call makes a new one.
+    author: Option<*mut c_void>,
+    handler: String,
+    config: String,
+    memory: Memory,
+}
+
+// SAFETY: by the contract an instance may move between threads as long as no two calls overlap, which
+// `&mut self` sees to. The rest is plain data.
+unsafe impl Send for Instance {}
+
+impl Instance {
+    pub(super) fn start(
+        entry: Entry,
+        function: &FunctionName,
+        handler: &str,
+        config: &serde_json::Value,
+    ) -> Result<Self, Failure> {
+        let mut instance = Self {
+            entry,
+            author: None,
+            handler: handler.to_owned(),
+            config: config.to_string(),
+            memory: Memory::new(function.to_string()),
+        };
+        instance.init()?;
+        Ok(instance)
+    }
+
+    /// The handler's name in the plugin.
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    /// Calls the handler. What it emits is pushed to `outbox`; unless the outcome is [`Outcome::Ok`] what this call
+    /// pushed is taken back. Does not allocate once warm, unless the call fails.
+    pub fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
+        let author = match self.author {
+            Some(author) => author,
+            None => match self.init() {
+                Ok(author) => author,
+                Err(failure) => return Outcome::Failed(failure),
+            },
+        };
+        let mark = outbox.mark();
+        self.memory.begin();
+        let event = call.event;
+        let event_table = abi::Event {
+            size: size_of::<abi::Event>() as u32,
+            version: abi::VERSION,
+            source: abi::Slice::of(event.source.as_bytes()),
+            topic: abi::Slice::of(event.record.topic.as_bytes()),
+            partition: event.record.partition,
+            reserved: 0,
+            offset: event.record.offset,
+            timestamp_ms: event.record.timestamp_ms,
+            time_ms: event.time_ms,
+            key: abi::Slice::of_option(event.key.as_deref()),
+            data: abi::Slice::of_option(event.data.as_deref()),
+            content_type: abi::Slice::of_option(event.content_type.as_deref().map(str::as_bytes)),
+        };
+        let function: *const [u8] = self.memory.function().as_bytes();
+        let mut frame = Frame::of_call(event, outbox, &mut self.memory, call.now_ms);
+        let call_table = abi::Call {
+            size: size_of::<abi::Call>() as u32,
+            version: abi::VERSION,
+            host: &HOST,
+            context: ptr::from_mut(&mut frame).cast(),
+            function: abi::Slice { pointer: function.cast(), length: function.len() },
+            now_ms: call.now_ms,
+            deadline_ms: call.deadline_ms,
+            attempt: call.attempt,
+            reserved: 0,
+        };
+        // SAFETY: `author` came from this entry's `init` and was not dropped; the tables, the frame
+        // and all they point to live until this returns; `&mut self` keeps other calls away.
+        let status = unsafe { (self.entry.handle)(author, &event_table, &call_table) };
+        let told = frame.told.take();
+        if status == abi::OK {
+            return Outcome::Ok;
+        }
+        outbox.rollback(mark);
+        if status == abi::SKIP {
+            return Outcome::Skip;
+        }
+        let failure = told.unwrap_or_default().failure(status);
+        if failure.kind == FailureKind::Panic {
+            // What the panic left half done is not used again.
+            self.drop_author();
+        }
+        Outcome::Failed(failure)
+    }
+
+    /// Hands over what the author counted since the last time, and begins anew.
+    pub fn take_counts(&mut self, mut each: impl FnMut(&str, u64)) {
+        for (name, count) in self.memory.counts() {
+            if *count > 0 {
+                each(name, std::mem::take(count));
+            }
+        }
+    }
+
+    fn init(&mut self) -> Result<*mut c_void, Failure> {
+        let function: *const [u8] = self.memory.function().as_bytes();
+        let mut frame = Frame::of_init(&mut self.memory);
+        let setup = abi::Setup {
+            size: size_of::<abi::Setup>() as u32,
+            version: abi::VERSION,
+            host: &HOST,
+            context: ptr::from_mut(&mut frame).cast(),
+            function: abi::Slice { pointer: function.cast(), length: function.len() },
+            handler: abi::Slice::of(self.handler.as_bytes()),
+            config: abi::Slice::of(self.config.as_bytes()),
+        };
+        let mut author = ptr::null_mut();
+        // SAFETY: a checked entry; `setup`, the frame and all they point to, and the place for the
+        // instance live until this returns.
+        let status = unsafe { (self.entry.init)(&setup, &mut author) };
+        let told = frame.told.take();
+        if status != abi::OK {
+            return Err(told.unwrap_or_default().failure(status));
+        }
+        self.author = Some(author);
+        Ok(author)
+    }
+
+    fn drop_author(&mut self) {
+        if let Some(author) = self.author.take() {
+            // SAFETY: it came from this entry's `init`, and is not used again.
+            unsafe { (self.entry.drop)(author) };
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.drop_author();
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("handler", &self.handler).finish_non_exhaustive()
+    }
+}
