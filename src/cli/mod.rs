@@ -8,7 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::manifest::{Errors, Overrides, Platform};
 
 mod check;
+mod connect;
+mod lag;
+mod produce;
 mod run;
+pub mod sample;
+mod tail;
+
+pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
 /// A Kafka-native stream function processor.
 #[derive(Debug, Parser)]
@@ -47,6 +54,9 @@ pub enum Output {
 enum Verb {
     Check(check::Check),
     Run(run::Run),
+    Produce(produce::ProduceArgs),
+    Tail(tail::TailArgs),
+    Lag(lag::LagArgs),
 }
 
 impl Global {
@@ -73,6 +83,9 @@ impl Cli {
         let result = match self.verb {
             Verb::Check(check) => check.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
+            Verb::Produce(args) => args.run(&self.global),
+            Verb::Tail(args) => args.run(&self.global),
+            Verb::Lag(args) => args.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),
@@ -82,5 +95,17 @@ impl Cli {
             }
             Err(Err(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

@@ -12,9 +12,8 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::bindings as rd;
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::{RDKafka, RDKafkaAdminOp as Op};
 
 use super::admin::{Group, Isolation, Member, NewTopic, OffsetAt};
@@ -29,15 +28,16 @@ use crate::model::{Clock, SystemClock};
 /// How often the client's own events are served while an answer is awaited.
 const TURN: Duration = Duration::from_millis(50);
 
-/// A client that asks only: a producer, because that is the kind without a group or a position.
+/// A client that asks only: a consumer without a group, for a producer's questions make missing topics on
+/// brokers that create them by themselves.
 pub(super) struct Native {
-    client: BaseProducer<Noted>,
+    client: BaseConsumer<Noted>,
 }
 
 impl Native {
     pub fn new(cluster: &Cluster) -> Result<Self, KafkaError> {
         let config = cluster.client_config();
-        BaseProducer::from_config_and_context(&config, Noted::default()).map(|client| Self { client })
+        BaseConsumer::from_config_and_context(&config, Noted::default()).map(|client| Self { client })
     }
 
     /// The last thing that the client said about its connections.
@@ -50,35 +50,33 @@ impl Native {
         self.client.poll(TURN);
     }
 
-    /// Partition count of each topic.
+    /// Partition count of each topic, by plain metadata: DescribeTopics waits for a controller, which the
+    /// embedded broker has none of.
     pub fn describe_topics(&self, names: &[&str], within: Duration) -> Answers<String, usize> {
-        let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
-        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        let options = self.options(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, within)?;
-        self.ask(within, |rk, queue| {
-            // SAFETY: the pointers are valid C strings until the end of the block; librdkafka copies them
-            // into the collection and the collection into the request.
-            unsafe {
-                let topics =
-                    rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-                rd::rd_kafka_DescribeTopics(rk, topics, options.0, queue);
-                rd::rd_kafka_TopicCollection_destroy(topics);
+        let mut topics = Vec::with_capacity(names.len());
+        for name in names {
+            // In slices, since a client that is refused entry learns of it between two calls only.
+            let metadata = self.client.fetch_metadata(Some(name), within.min(Duration::from_secs(3)));
+            self.client.poll(Duration::ZERO);
+            if let Some(refused) = self.client.context().lock().refused_entry.take() {
+                return Err(refused);
             }
-        })?
-        .read(|event| {
-            // SAFETY: the event answers DescribeTopics; what it points to lives as long as the event.
-            unsafe {
-                let result = rd::rd_kafka_event_DescribeTopics_result(event);
-                let topics = array(|count| rd::rd_kafka_DescribeTopics_result_topics(result, count));
-                let topics = topics.iter().map(|&topic| {
-                    let answer = no_error(rd::rd_kafka_TopicDescription_error(topic)).map(|()| {
-                        array(|count| rd::rd_kafka_TopicDescription_partitions(topic, count)).len()
-                    });
-                    (text(rd::rd_kafka_TopicDescription_name(topic)), answer)
-                });
-                topics.collect()
-            }
-        })
+            let metadata = metadata.map_err(|error| Refusal {
+                code: error.rdkafka_error_code().unwrap_or(Code::Fail),
+                reason: error.to_string(),
+            })?;
+            let found = metadata.topics().iter().find(|topic| topic.name() == *name);
+            let answer = match found.map(|topic| (topic.error(), topic.partitions().len())) {
+                Some((None, count)) => Ok(count),
+                Some((Some(code), _)) => {
+                    let code = Code::from(code);
+                    Err(Refusal { code, reason: code.to_string() })
+                }
+                None => Err(no_answer()),
+            };
+            topics.push(((*name).to_owned(), answer));
+        }
+        Ok(topics)
     }
 
     /// The outcome for each topic.
@@ -289,7 +287,7 @@ impl Native {
                 return Ok(Answer(event));
             }
             self.client.poll(Duration::ZERO);
-            if let Some(refused) = self.client.context().lock().refused_entry.clone() {
+            if let Some(refused) = self.client.context().lock().refused_entry.take() {
                 return Err(refused);
             }
             // librdkafka answers when the request's time is over; this is for the case that it does not.
@@ -334,8 +332,4 @@ impl ClientContext for Noted {
     }
 }
 
-impl ProducerContext for Noted {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
+impl ConsumerContext for Noted {}

@@ -5,4 +5,5 @@
 mod harness;
 
 mod admin;
+mod command_line;
 mod harness_is_real;
