@@ -53,10 +53,10 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Check),
-    Run(run::Run),
-    Produce(produce::ProduceArgs),
-    Tail(tail::TailArgs),
     Lag(lag::LagArgs),
+    Produce(produce::ProduceArgs),
+    Run(run::Run),
+    Tail(tail::TailArgs),
 }
 
 impl Global {
@@ -82,10 +82,10 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
             Verb::Check(check) => check.run(&self.global),
-            Verb::Run(run) => run.run(&self.global),
-            Verb::Produce(args) => args.run(&self.global),
-            Verb::Tail(args) => args.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
+            Verb::Produce(args) => args.run(&self.global),
+            Verb::Run(run) => run.run(&self.global),
+            Verb::Tail(args) => args.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),
