@@ -116,10 +116,8 @@ fn fraction(tail: &[u8]) -> Option<(u32, &[u8])> {
     if count == 0 {
         return None;
     }
-    let mut nanos = 0;
-    for place in 0..9 {
-        nanos = nanos * 10 + if place < count { u32::from(rest[place] - b'0') } else { 0 };
-    }
+    let nine = rest[..count].iter().map(|byte| u32::from(byte - b'0')).chain(std::iter::repeat(0)).take(9);
+    let nanos = nine.fold(0, |nanos, digit| nanos * 10 + digit);
     Some((nanos, &rest[count..]))
 }
 
@@ -258,7 +256,7 @@ mod tests {
                 // Only a local time outside the years 0 to 9999 is written in more digits.
                 return Err(TestCaseError::reject("six-digit year"));
             };
-            prop_assert_eq!(ours.as_millisecond(), time.as_millisecond().min(ms));
+            prop_assert_eq!(ours.as_millisecond(), ms);
             let rendered = ours.render().unwrap();
             prop_assert_eq!(rendered.as_str(), time.to_string());
         }

@@ -39,6 +39,7 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// An event of `record` with the record's own value, key and timestamp; decoding fills in the rest.
+    #[inline]
     pub fn plain(record: Record<'a>, source: &'a str) -> Self {
         Self {
             record,

@@ -61,6 +61,7 @@ impl Filters {
     }
 
     /// Whether all filters hold for `subject`.
+    #[inline]
     pub fn pass(&self, subject: &impl Subject) -> bool {
         self.predicates.iter().all(|predicate| predicate.holds(subject))
     }

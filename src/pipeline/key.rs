@@ -137,7 +137,15 @@ impl Keyer {
 
     /// Sets `key` and `time_ms` of `event`. The record's own key and timestamp are taken as they are,
     /// null and -1 included: whether those do is for the step that needs them to say.
+    #[inline]
     pub fn apply(&self, event: &mut Event<'_>) -> Result<(), KeyError> {
+        match (&self.key, &self.time) {
+            (KeyFrom::Record, TimeFrom::Record) => Ok(()),
+            _ => self.look_up(event),
+        }
+    }
+
+    fn look_up(&self, event: &mut Event<'_>) -> Result<(), KeyError> {
         match &self.key {
             KeyFrom::Record => {}
             KeyFrom::Header(name) => event.key = Some(header_key(event, name)?),

@@ -17,7 +17,7 @@ mod process;
 mod write;
 
 pub use checkpoint::{Checkpoint, Damaged, METADATA_LIMIT};
-pub use dead_letter::{DeadLetters, Death};
+pub use dead_letter::{DeadLetters, Death, MAX_ERROR_BYTES};
 pub use decode::{Intake, Poison};
 pub use emit::{EmitError, Routed, Router};
 pub use filter::{Filters, Subject};

@@ -1,5 +1,7 @@
 //! Tests without a broker: the engine's pure parts and everything that virtual time can drive.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod cloudevents_binding;
 mod cloudevents_round_trip;
 mod dead_letters_keep_the_record;
