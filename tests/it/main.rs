@@ -7,6 +7,7 @@ mod cloudevents_round_trip;
 mod dead_letters_keep_the_record;
 mod filters_follow_knative;
 mod keys_and_times;
+mod layers;
 mod malformed_records_are_poison;
 mod outputs_are_all_or_nothing;
 mod scene;
