@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,6 +13,8 @@ use crate::kafka::Cluster;
 use crate::manifest::{self, LogFormat, Platform};
 use crate::model::{Clock, SystemClock};
 use crate::observe::{self, Status};
+use crate::plugin::Registry;
+use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, watch_signals};
 
 /// Run functions
@@ -32,11 +35,12 @@ impl Run {
         let functions = manifest::load(&self.paths)?;
         let platform = global.platform()?;
         init_logs(&platform)?;
+        let registry = Arc::new(Registry::default());
         let functions = functions
             .into_iter()
             .map(|function| {
                 let function = Arc::new(function);
-                let handlers = Handlers::load(&function, &platform.state_dir)?;
+                let handlers = Handlers::load(&function, &registry, &platform.state_dir)?;
                 Ok((function, handlers))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -65,12 +69,38 @@ impl Run {
             functions = functions.len(),
             "tidemill starts"
         );
+        let admin = serve(&platform, &shared, &stop)?;
         let runtime = Runtime::start(functions, &shared, &stop, None)?;
-        runtime.wait()?;
+        let result = runtime.wait();
+        stop.set();
+        admin.join();
+        result?;
         tracing::info!("tidemill stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
+
+/// The listeners for metrics and administration.
+fn serve(platform: &Platform, shared: &Shared, stop: &Stop) -> anyhow::Result<Admin> {
+    let token =
+        platform.admin_token.as_ref().map(|token| anyhow::Ok(Token::new(&token.resolve()?)?)).transpose()?;
+    let config = admin::Config { metrics: platform.metrics, admin: platform.admin, token };
+    let shown = Shown {
+        exposition: shared.exposition.clone(),
+        status: shared.status.clone(),
+        clock: Arc::clone(&shared.clock),
+    };
+    let stop = stop.clone();
+    let stopped = async move {
+        while !stop.is_set() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    Ok(Admin::start(&config, shown, stopped)?)
+}
+
+/// How often the listeners look whether the process stops.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The cluster of a platform, its secrets resolved.
 pub(super) fn cluster(platform: &Platform) -> anyhow::Result<Cluster> {

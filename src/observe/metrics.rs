@@ -83,6 +83,7 @@ pub enum Id {
     HandlerErrors,
     HandlerDuration,
     HandlerQueueWait,
+    HandlerCounts,
     DeadLetters,
     SinkEmitted,
     SinkEmittedBytes,
@@ -110,7 +111,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 26] = [
+pub const TABLE: [Metric; 27] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -209,6 +210,15 @@ pub const TABLE: [Metric; 26] = [
         when: When::Live,
         labels: FUNCTION,
         help: "Time between taking a record from the consumer's queue and the call of the handler.",
+    },
+    Metric {
+        id: Id::HandlerCounts,
+        name: "tidemill_handler_counts_total",
+        kind: Kind::Counter,
+        unit: "counts",
+        when: When::Live,
+        labels: &["function", "name"],
+        help: "What the handler counts itself, by the name that its author gives.",
     },
     Metric {
         id: Id::DeadLetters,

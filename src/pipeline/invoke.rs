@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use crate::model::{Event, FunctionName, Outbox, Outcome, Retry};
-
-/// One call.
-pub struct Call<'a> {
-    /// The function that is called.
-    pub function: &'a FunctionName,
-    /// With what.
-    pub event: &'a Event<'a>,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    /// Wall clock, milliseconds since the epoch.
-    pub now_ms: i64,
-    /// When the call should be over, milliseconds since the epoch.
-    pub deadline_ms: i64,
-}
+use crate::model::{Outbox, Outcome, Retry};
+pub use crate::plugin::Call;
+use crate::plugin::Instance;
 
 /// Something that handles events: a loaded plugin's instance, or a closure in a test. Each worker
 /// thread has its own, so it needs no locks.
 pub trait Handler: Send {
     /// Handles one event; what it emits is staged in `outbox` and dropped by the caller on failure.
     fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome;
+
+    /// Hands over what the author counted since the last time, by name.
+    fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64));
+}
+
+impl Handler for Instance {
+    fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
+        Instance::call(self, call, outbox)
+    }
+
+    fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64)) {
+        Instance::take_counts(self, each);
+    }
 }
 
 /// The pause before attempt `attempts + 1`: `initial * factor^(attempts-1)`, at most `max`, moved by up to

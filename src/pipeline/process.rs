@@ -79,6 +79,13 @@ impl Pipeline {
         self.handler.is_some()
     }
 
+    /// Hands over what the handler's author counted since the last time.
+    pub fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64)) {
+        if let Some(handler) = &mut self.handler {
+            handler.take_counts(each);
+        }
+    }
+
     /// Another handler from the next record on.
     pub fn set_handler(&mut self, handler: Option<Box<dyn Handler>>) {
         self.handler = handler;
@@ -124,7 +131,6 @@ impl Pipeline {
         let timeout = self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout);
         let outcome = handler.call(
             &Call {
-                function: &self.function.name,
                 event: &event,
                 attempt: failed + 1,
                 now_ms: now.wall_ms,

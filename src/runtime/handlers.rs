@@ -1,45 +1,105 @@
 //! The handler of a function, as its workers get it: an instance each, and a newer one when the plugin
 //! was replaced.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::manifest;
+use crate::model::{Function, HandlerSpec};
 use crate::observe::HandlerInfo;
 use crate::pipeline::Handler;
+use crate::plugin::{Current, Plugin, Registry};
 
-/// Where a function's handlers come from.
+/// Where a function's handlers come from. Clones share the plugin.
 #[derive(Clone)]
-pub struct Handlers {}
+pub struct Handlers {
+    function: Arc<Function>,
+    registry: Arc<Registry>,
+    private_dir: PathBuf,
+}
 
 /// The same for one worker, which remembers what it was given.
-pub(super) struct WorkerHandlers {}
+pub(super) struct WorkerHandlers {
+    handlers: Handlers,
+    current: Option<Current>,
+}
 
 impl Handlers {
-    /// Of a function without a handler.
-    pub fn none() -> Self {
-        Self {}
+    /// Loads the plugin of a function, if it has one, and tries it out: a handler whose init fails is
+    /// told before any worker starts. Private copies of plugins are kept in `state_dir`.
+    pub fn load(
+        function: &Arc<Function>,
+        registry: &Arc<Registry>,
+        state_dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let handlers = Self {
+            function: Arc::clone(function),
+            registry: Arc::clone(registry),
+            private_dir: state_dir.join("plugins"),
+        };
+        handlers.reload()?;
+        Ok(handlers)
     }
 
-    /// Loads the plugin of a function.
-    pub fn load(_function: &crate::model::Function, _state_dir: &std::path::Path) -> anyhow::Result<Self> {
-        Ok(Self::none())
+    /// Loads the plugin's file again; workers take it over between two cuts. On an error the old one stays.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let Some(spec) = &self.function.handler else {
+            return Ok(());
+        };
+        let plugin = Plugin::load(&spec.plugin, spec.sha256.as_deref(), &self.private_dir)?;
+        self.instance(&plugin, spec)?;
+        self.registry.put(&self.function.name, Arc::new(plugin));
+        Ok(())
     }
 
     /// What is called now.
     pub fn info(&self) -> Option<HandlerInfo> {
-        None
+        let spec = self.function.handler.as_ref()?;
+        let current = self.registry.get(&self.function.name)?;
+        let entry = current.plugin.entry(spec.entry.as_deref()).ok()?.to_owned();
+        Some(HandlerInfo { digest: current.plugin.sha256().to_owned(), entry })
+    }
+
+    /// An instance of what is called now; `None`: the function has no handler.
+    pub fn handler(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
+        let (Some(spec), Some(current)) = (&self.function.handler, self.registry.get(&self.function.name))
+        else {
+            return Ok(None);
+        };
+        self.instance(&current.plugin, spec).map(Some)
     }
 
     pub(super) fn for_worker(&self) -> WorkerHandlers {
-        WorkerHandlers {}
+        WorkerHandlers { handlers: self.clone(), current: None }
+    }
+
+    fn instance(&self, plugin: &Plugin, spec: &HandlerSpec) -> anyhow::Result<Box<dyn Handler>> {
+        let config = manifest::resolve_config(&spec.config).context("a secret in spec.handler.config")?;
+        Ok(Box::new(plugin.instance(&self.function.name, spec.entry.as_deref(), &config)?))
     }
 }
 
 impl WorkerHandlers {
     /// The instance to begin with.
     pub(super) fn first(&mut self) -> anyhow::Result<Option<Box<dyn Handler>>> {
-        Ok(None)
+        self.current = self.handlers.registry.get(&self.handlers.function.name);
+        self.handlers.handler()
     }
 
-    /// A newer one, if the plugin was replaced since.
+    /// A newer one, if the plugin was replaced since; one load of an atomic if not.
     pub(super) fn newer(&mut self) -> Option<(Box<dyn Handler>, HandlerInfo)> {
-        None
+        if !self.current.as_ref()?.is_outdated() {
+            return None;
+        }
+        self.current = self.handlers.registry.get(&self.handlers.function.name);
+        match self.handlers.handler() {
+            Ok(handler) => Some((handler?, self.handlers.info()?)),
+            Err(error) => {
+                tracing::error!("the newer handler cannot be made, the old one stays: {error:#}");
+                None
+            }
+        }
     }
 }

@@ -29,6 +29,7 @@ pub use tap::{Settlement, Tap};
 use crate::kafka::{Consumer, ConsumerConfig, Partition};
 use crate::model::{DeadLetterReason, Moment};
 use crate::observe::events::{WorkerStarted, WorkerStopped};
+use crate::observe::metrics::Id;
 use crate::observe::{LaneStatus, Meter, MeterSpec, WorkerReport, thread_cpu};
 use crate::pipeline::{Handler, Pipeline};
 use output::Outputs;
@@ -223,6 +224,12 @@ impl Worker {
             return;
         }
         self.meter.cpu(thread_cpu());
+        let (exposition, function) = (&self.config.exposition, self.config.function.name.to_string());
+        self.pipeline.take_counts(&mut |name, count| {
+            exposition
+                .counter(Id::HandlerCounts, &[("function", &function), ("name", name)])
+                .increment(count);
+        });
         self.meter.publish();
         let (held, consumer) = (self.held.as_ref(), &self.consumer);
         let lanes = self.lanes.iter().map(|lane| {
