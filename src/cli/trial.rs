@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::cases::Ending;
 use crate::codec;
 use crate::model::{Format, Function, KeySpec, Moment, Record, Shape, Source, StartAt, TimeSpec};
-use crate::pipeline::{Handler, OutRecord, Pipeline, Settled, Target, Writer};
+use crate::pipeline::{Handler, OutRecord, Pass, Pipeline, Settled, Target, Writer};
 use crate::plugin::{self, Profile, Registry};
 use crate::runtime::Handlers;
 
@@ -98,7 +98,7 @@ impl Trial {
     /// Delivers one record, of which `failed` calls came before.
     pub fn deliver(&mut self, source: usize, record: &Record<'_>, failed: u32, now: Moment) -> Delivery {
         let mut list = List { function: &self.function, written: Vec::new() };
-        let settled = self.pipeline.process(source, record, failed, now, &mut list);
+        let settled = self.pipeline.process(&Pass { source, record, failed, now }, &mut list);
         Delivery { settled, written: list.written }
     }
 }

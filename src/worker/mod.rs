@@ -3,7 +3,7 @@
 //!
 //! The loop is: hear the group, read a batch, run it through the pipeline, cut. A **cut** makes outputs,
 //! dead letters and offsets visible together. Whatever goes wrong between two cuts is undone by one
-//! way, [`recover`]: abort, fetch what is committed, rewind every lane to it, go on.
+//! way, `recover`: abort, fetch what is committed, rewind every lane to it, go on.
 
 mod config;
 mod cut;
@@ -83,6 +83,8 @@ pub struct Worker {
     /// A cut is due, whatever the time.
     must_cut: bool,
     stride: Stride,
+    /// When the batch at hand was read.
+    read_at: Duration,
     pace: CutPace,
     meter: Meter,
     report: WorkerReport,
@@ -123,6 +125,7 @@ impl Worker {
             is_alone: false,
             must_cut: false,
             stride: Stride::new(),
+            read_at: now.elapsed,
             pace: CutPace::new(function.delivery.commit_interval, now.elapsed),
             meter: Meter::new(
                 &config.exposition,
@@ -188,6 +191,7 @@ impl Worker {
         if self.consumer.fill(Duration::ZERO) == 0 && !wait.is_zero() {
             self.consumer.fill(wait);
         }
+        self.read_at = self.now().elapsed;
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {
@@ -257,7 +261,7 @@ impl Worker {
             status.lanes = lanes;
             status.in_flight = meter.in_flight();
             status.last_cut_ms = last_cut_ms;
-            status.totals = meter.totals().clone();
+            status.totals = *meter.totals();
         });
     }
 
@@ -275,7 +279,7 @@ impl Worker {
         let now = self.config.clock.now().elapsed;
         self.report.report(now, |status| {
             status.lanes.clear();
-            status.totals = meter.totals().clone();
+            status.totals = *meter.totals();
         });
         self.consumer.close();
         result

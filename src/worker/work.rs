@@ -9,7 +9,7 @@ use crate::kafka::{Error, Fetched, Origin, Partition};
 use crate::model::{DeadLetterReason, FailureKind, Moment};
 use crate::observe::CallOutcome;
 use crate::observe::events::{CallRetried, DeadLettered, OffsetsLost};
-use crate::pipeline::{Settled, back_off};
+use crate::pipeline::{End, Pass, Settled, back_off};
 
 /// The event at the head of the batch waits for its next attempt.
 pub(super) struct Held {
@@ -89,6 +89,8 @@ impl Worker {
                 self.meter.called_many(outcome, 1, each);
             }
         }
+        let waited = began.elapsed.saturating_sub(self.read_at);
+        self.meter.waited_many(waited, tally.records);
         self.meter.read(tally.records, tally.bytes);
         Ok(now)
     }
@@ -133,16 +135,14 @@ impl Worker {
         // Groups are timed as a whole; who looks on wants to know of each event.
         let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, self.tap.as_mut());
+        let pass = Pass { source, record: &record, failed, now };
         let settled = match force {
-            None => self.pipeline.process(source, &record, failed, now, &mut writer),
-            Some(error) => self.pipeline.bury(
-                &record,
-                DeadLetterReason::Unwritable,
-                error,
-                (failed + 1, None),
-                now,
-                &mut writer,
-            ),
+            None => self.pipeline.process(&pass, &mut writer),
+            Some(error) => {
+                let end =
+                    End { reason: DeadLetterReason::Unwritable, error, attempts: failed + 1, called: None };
+                self.pipeline.bury(&pass, end, &mut writer)
+            }
         };
         tally.records += 1;
         tally.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tidemill::cli::sample::Sample;
 use tidemill::manifest;
 use tidemill::model::{Moment, Record};
-use tidemill::pipeline::{Pipeline, Settled, Target};
+use tidemill::pipeline::{Pass, Pipeline, Settled, Target};
 use tidemill::plugin::{Profile, Registry, build_crate};
 use tidemill::runtime::Handlers;
 
@@ -116,7 +116,7 @@ fn totals(name: &str, lines: &str) -> BTreeMap<String, usize> {
         let source = pipeline.source_of(topic).expect("the topic of a source");
         let now = Moment { wall_ms: 0, elapsed: Duration::ZERO };
         let mut recorder = Recorder::default();
-        match pipeline.process(source, &record, 0, now, &mut recorder) {
+        match pipeline.process(&Pass { source, record: &record, failed: 0, now }, &mut recorder) {
             Settled::Ok { .. } => count("ok".to_owned()),
             Settled::Skipped => count("skipped".to_owned()),
             Settled::Filtered => count("filtered".to_owned()),
