@@ -10,5 +10,6 @@ mod keys_and_times;
 mod layers;
 mod malformed_records_are_poison;
 mod outputs_are_all_or_nothing;
+mod readme;
 mod scene;
 mod untouched_events_pass_through;
