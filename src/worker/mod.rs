@@ -169,6 +169,9 @@ impl Worker {
                 }
                 self.held = None;
             }
+            if !self.is_dirty() {
+                self.swap();
+            }
             self.read();
             self.work()?;
             self.cut_if_due()?;
@@ -196,12 +199,12 @@ impl Worker {
         let wait = self.pace.wait(self.now().elapsed, is_queue_empty);
         if wait.is_zero() || self.must_cut || self.outputs.is_full() {
             self.cut()?;
-            self.swap();
         }
         Ok(())
     }
 
-    /// Takes a newer handler; only right after a cut, so that no call of the old one is undecided.
+    /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.
+    /// Also while nothing comes: whoever replaced it expects the next event to meet the new one.
     fn swap(&mut self) {
         if let Some(handler) = self.supervision.newer_handler() {
             self.pipeline.set_handler(Some(handler));

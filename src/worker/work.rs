@@ -130,6 +130,8 @@ impl Worker {
         }
         let failed = lane.checkpoint.ledger.attempts(record.offset);
         let (source, origin) = (lane.source, Origin::new(lane.number, record.offset));
+        // Groups are timed as a whole; who looks on wants to know of each event.
+        let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, self.tap.as_mut());
         let settled = match force {
             None => self.pipeline.process(source, &record, failed, now, &mut writer),
@@ -146,7 +148,7 @@ impl Worker {
         tally.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
         self.meter.consumed();
         if let Some(tap) = &mut self.tap {
-            let took = self.config.clock.now().elapsed.saturating_sub(now.elapsed);
+            let took = self.config.clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }
         match settled {

@@ -7,3 +7,4 @@ mod harness;
 mod admin;
 mod command_line;
 mod harness_is_real;
+mod invoke_reads_an_event;
