@@ -13,5 +13,6 @@ mod malformed_records_are_poison;
 mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;
 mod plugin;
+mod readme;
 mod scene;
 mod untouched_events_pass_through;
