@@ -26,6 +26,7 @@ pub fn read_one<R>(
         // A consumer has to name a group even when it joins none.
         group: &format!("tidemill.read.{}", std::process::id()),
         client_id: "tidemill-read",
+        longest_silence: Duration::ZERO,
         settings: &BTreeMap::new(),
     })?;
     let clock = SystemClock::start();

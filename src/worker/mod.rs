@@ -46,6 +46,8 @@ const ASK_WAIT: Duration = Duration::from_secs(1);
 pub trait Supervision: Send {
     /// Stop: finish what is begun, cut, leave the group.
     fn is_stopping(&self) -> bool;
+    /// Waits so long, or until told to stop; whether it was.
+    fn pause(&self, time: Duration) -> bool;
     /// A newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handler(&mut self) -> Option<Box<dyn Handler>>;
 }
@@ -103,6 +105,7 @@ impl Worker {
             cluster: &config.cluster,
             group: &function.group,
             client_id: &config.client_id(),
+            longest_silence: config.transaction_timeout() * 2,
             settings: &function.kafka.consumer,
         })?;
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
@@ -255,11 +258,13 @@ impl Worker {
             }
         });
         let lanes: Vec<_> = lanes.collect();
+        // Calls run inline, so what is begun and unfinished is the event that waits for its next attempt.
+        let in_flight = u64::from(held.is_some());
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
             status.lanes = lanes;
-            status.in_flight = meter.in_flight();
+            status.in_flight = in_flight;
             status.last_cut_ms = last_cut_ms;
             status.totals = *meter.totals();
         });

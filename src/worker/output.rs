@@ -55,12 +55,12 @@ impl Outputs {
             if error.class() == Class::Fatal {
                 return Err(error.into());
             }
-            if supervision.is_stopping() {
-                return Ok(None);
-            }
             if !is_said {
                 tracing::warn!(brokers = config.cluster.brokers(), "waiting for kafka: {error}");
                 is_said = true;
+            }
+            if supervision.pause(super::IDLE_WAIT) {
+                return Ok(None);
             }
             if !matches!(error, Error::Away(_)) {
                 outputs = Self::connect(config, 0)?;

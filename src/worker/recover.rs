@@ -60,7 +60,9 @@ impl Worker {
             return Ok(());
         };
         if recovery.needs_producer {
-            self.outputs.renew(&self.config, recovery.is_fenced)?;
+            // Counted once: a try that the brokers do not answer fences nobody.
+            let was_fenced = std::mem::take(&mut recovery.is_fenced);
+            self.outputs.renew(&self.config, was_fenced)?;
             recovery.needs_producer = false;
         }
         let partitions: Vec<Partition> = self.lanes.iter().map(|lane| lane.partition.clone()).collect();

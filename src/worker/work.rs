@@ -146,7 +146,6 @@ impl Worker {
         };
         tally.records += 1;
         tally.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
-        self.meter.consumed();
         if let Some(tap) = &mut self.tap {
             let took = self.config.clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
@@ -202,6 +201,7 @@ impl Worker {
                 });
             }
         }
+        self.meter.consumed();
         lane.ledger().finish(record.offset);
         Ok(Some(Next::Advance))
     }
