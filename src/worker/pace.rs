@@ -60,10 +60,10 @@ impl CutPace {
         self.opened = now;
     }
 
-    /// How long until a cut is due: at the interval while records keep coming; with an empty queue at
+    /// How long until a cut is due: at the interval while records keep coming; with nothing left to read at
     /// once, but no sooner than twice the last cut's duration, so that commits never take most of the time.
-    pub fn wait(&self, now: Duration, is_queue_empty: bool) -> Duration {
-        let due = if is_queue_empty {
+    pub fn wait(&self, now: Duration, is_drained: bool) -> Duration {
+        let due = if is_drained {
             self.last_end + (self.last_took * 2).min(self.interval)
         } else {
             self.opened + self.interval
@@ -98,7 +98,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn an_empty_queue_cuts_at_once_but_not_more_than_a_third_of_the_time() {
+    fn a_drained_worker_cuts_at_once_but_not_more_than_a_third_of_the_time() {
         let mut pace = CutPace::new(100 * MS, Duration::ZERO);
         assert_eq!(pace.wait(Duration::ZERO, true), Duration::ZERO);
         assert_eq!(pace.wait(Duration::ZERO, false), 100 * MS);

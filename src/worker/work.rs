@@ -134,7 +134,7 @@ impl Worker {
         let (source, origin) = (lane.source, Origin::new(lane.number, record.offset));
         // Groups are timed as a whole; who looks on wants to know of each event.
         let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
-        let mut writer = self.outputs.writer(origin, self.tap.as_mut());
+        let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         let pass = Pass { source, record: &record, failed, now };
         let settled = match force {
             None => self.pipeline.process(&pass, &mut writer),
