@@ -10,9 +10,13 @@
 //!   The queue is read in batches: one lock for a thousand records.
 //! * Partitions are assigned at explicit offsets, taken from the group in one fetch together with the
 //!   metadata, with `require_stable` (librdkafka asks for it because `isolation.level=read_committed`).
-//! * Stored offsets and `position()` are never used: batch reads move them on errors and EOF.
+//! * Stored offsets and `position()` are never used: batch reads move them on errors and EOF. librdkafka itself
+//!   uses that position: for each rebalance it pauses every partition and goes on where it believes the reader
+//!   stands, and batch reads count the end-of-partition mark as a record. Left alone, a partition that was read to
+//!   its end would go on one record too far: that record is lost, or the position is out of range. So every
+//!   answer to the group is preceded by [`Consumer::rewind`] for the partitions that stay.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ptr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -138,6 +142,9 @@ pub struct Consumer {
     raw: Vec<*mut sys::rd_kafka_message_t>,
     queue: Queue,
     names: Vec<(TopicHandle, String)>,
+    /// Assigned and not released. librdkafka refuses a release that names any other, and then waits for
+    /// its answer for ever.
+    assigned: HashSet<Partition>,
     base: BaseConsumer<Context>,
 }
 
@@ -203,6 +210,7 @@ impl Consumer {
             raw: vec![ptr::null_mut(); BATCH],
             queue,
             names: Vec::new(),
+            assigned: HashSet::new(),
             base,
         })
     }
@@ -221,8 +229,12 @@ impl Consumer {
     pub fn group_event_within(&self, wait: Duration) -> Option<GroupEvent> {
         match self.base.poll(wait) {
             None => {}
-            // Partition queues are forwarded before they fill, so no record comes this way.
-            Some(Ok(_)) => debug_assert!(false, "a record came through the main queue"),
+            // Partition queues are forwarded before they fill, so no record comes this way. One that did
+            // would be missing in its lane.
+            Some(Ok(_)) => {
+                let error = Error::Fatal("a record came through the main queue".to_owned());
+                self.base.context().push(GroupEvent::Trouble(error));
+            }
             Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Err(error)) => {
                 self.base.context().log.error(error.clone(), "the client goes on trying");
@@ -277,17 +289,21 @@ impl Consumer {
         Ok(partition::committed(&list)?.first().and_then(|found| found.offset))
     }
 
-    /// Takes partitions over, reading from the given offsets; the answer to [`GroupEvent::Assign`].
+    /// Takes partitions over, reading from the given offsets; the answer to [`GroupEvent::Assign`]. That may be
+    /// answered with none of them, and they be taken over later: until it is answered, nothing is read.
     pub fn assign(&mut self, starts: &[(Partition, i64)]) -> Result<(), Error> {
         for (partition, _) in starts {
             self.forward(partition)?;
         }
         let list =
             partition::list(starts.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))?;
-        self.base.incremental_assign(&list).map_err(|error| Error::of_call(&error))
+        self.base.incremental_assign(&list).map_err(|error| Error::of_call(&error))?;
+        self.assigned.extend(starts.iter().map(|(partition, _)| partition.clone()));
+        Ok(())
     }
 
-    /// Lets partitions go; the answer to [`GroupEvent::Revoke`]. Their fetched records are dropped.
+    /// Lets partitions go; the answer to [`GroupEvent::Revoke`]. Their fetched records are dropped; those
+    /// that were never taken over are passed over.
     pub fn release(&mut self, partitions: &[Partition]) -> Result<(), Error> {
         let names = std::mem::take(&mut self.names);
         self.batch.retain(|message| {
@@ -297,20 +313,26 @@ impl Consumer {
         });
         // A topic handle may be reused for another topic once its partitions are gone.
         drop(names);
-        let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
+        let held = partitions.iter().filter(|partition| self.assigned.remove(partition));
+        let list = partition::list(held.map(|partition| (partition, Offset::Invalid)))?;
         self.base.incremental_unassign(&list).map_err(|error| Error::of_call(&error))
     }
 
-    /// Goes on reading at other offsets; everything fetched before is dropped.
+    /// Goes on reading at these offsets; everything fetched before is dropped, but for errors. A partition that is
+    /// not being fetched stays so: either it begins just now at the offset that it was assigned with, or
+    /// its error is at hand or on its way.
     pub fn rewind(&mut self, starts: &[(Partition, i64)], wait: Duration) -> Result<(), Error> {
-        self.batch.clear();
+        self.batch.retain(|message| {
+            use sys::rd_kafka_resp_err_t as E;
+            !matches!(message.error(), E::RD_KAFKA_RESP_ERR_NO_ERROR | E::RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        });
         if starts.is_empty() {
             return Ok(());
         }
         let list =
             partition::list(starts.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))?;
         let list = self.base.seek_partitions(list, wait).map_err(|error| Error::Away(error.to_string()))?;
-        partition::committed(&list).map(|_| ())
+        partition::check(&list, RDKafkaErrorCode::State)
     }
 
     /// Partitions that this member still holds, though nobody told the worker otherwise, are lost.

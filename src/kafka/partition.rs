@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 
@@ -77,7 +78,7 @@ pub(super) fn committed(list: &TopicPartitionList) -> Result<Vec<Committed>, Err
         .map(|element| {
             let partition = partition_of(element);
             if element.err as i32 != 0 {
-                let reason = rdkafka::error::RDKafkaErrorCode::from(element.err).to_string();
+                let reason = RDKafkaErrorCode::from(element.err).to_string();
                 return Err(Error::Position {
                     topic: partition.topic,
                     partition: partition.partition,
@@ -96,6 +97,18 @@ pub(super) fn committed(list: &TopicPartitionList) -> Result<Vec<Committed>, Err
             Ok(Committed { partition, offset: (element.offset >= 0).then_some(element.offset), metadata })
         })
         .collect()
+}
+
+/// The first error of a list's partitions other than `but`.
+pub(super) fn check(list: &TopicPartitionList, but: RDKafkaErrorCode) -> Result<(), Error> {
+    raw(list).iter().try_for_each(|element| {
+        let code = RDKafkaErrorCode::from(element.err);
+        if element.err as i32 == 0 || code == but {
+            return Ok(());
+        }
+        let Partition { topic, partition } = partition_of(element);
+        Err(Error::Position { topic, partition, reason: code.to_string() })
+    })
 }
 
 fn raw(list: &TopicPartitionList) -> &[sys::rd_kafka_topic_partition_t] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ASK_WAIT, Stopped, Worker};
+use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
 use crate::model::Class;
 use crate::observe::Rebalance;
@@ -27,17 +27,21 @@ impl Worker {
     }
 
     fn answer(&mut self, event: GroupEvent) -> Result<(), Stopped> {
+        self.heard += 1;
         match event {
             GroupEvent::Assign(partitions) => {
                 self.tell(Rebalance::Assigned, &partitions);
                 self.is_assigned = true;
-                if partitions.is_empty() {
-                    self.consumer.assign(&[])?;
-                }
+                // Answered at once with none of them: until then librdkafka reads nothing at all, and the
+                // newcomers may have to wait for a dead owner's transaction.
+                self.stand_firm()?;
+                self.consumer.assign(&[])?;
                 self.arriving.extend(partitions);
+                self.ask_at = self.now().elapsed;
                 Ok(())
             }
             GroupEvent::Revoke { partitions, is_lost } => self.let_go(&partitions, is_lost),
+            GroupEvent::Trouble(error @ Error::Fatal(_)) => Err(error.into()),
             GroupEvent::Trouble(error) if error.class() == Class::Fatal => Err(error.into()),
             GroupEvent::Trouble(error) => {
                 tracing::debug!("kafka client: {error}");
@@ -61,11 +65,19 @@ impl Worker {
         }
         self.arriving.retain(|partition| !partitions.contains(partition));
         self.lanes.close(partitions);
-        // Partitions that were given and taken again before they were assigned are refused here.
-        if let Err(error) = self.consumer.release(partitions) {
-            tracing::debug!("release: {error}");
-        }
+        self.stand_firm()?;
+        self.consumer.release(partitions)?;
         Ok(())
+    }
+
+    /// Tells librdkafka where each lane that stays goes on, before the group is answered.
+    fn stand_firm(&mut self) -> Result<(), Stopped> {
+        let starts: Vec<_> =
+            self.lanes.iter().map(|lane| (lane.partition.clone(), lane.checkpoint.offset())).collect();
+        match self.consumer.rewind(&starts, ASK_WAIT) {
+            Err(error) if self.recovery.is_none() => self.fail(error),
+            _ => Ok(()),
+        }
     }
 
     fn tell(&mut self, kind: Rebalance, partitions: &[Partition]) {
@@ -76,27 +88,44 @@ impl Worker {
 
     /// Opens lanes for partitions that were given, where the group committed them last.
     pub(super) fn take_over(&mut self) -> Result<(), Stopped> {
-        let committed = match self.consumer.committed(&self.arriving, ASK_WAIT) {
+        let now = self.now().elapsed;
+        if now < self.ask_at {
+            return Ok(());
+        }
+        // Lanes that work already must not wait for those that come.
+        let (wait, pause) =
+            if self.lanes.is_empty() { (ASK_WAIT, IDLE_WAIT) } else { (ASK_WAIT / 10, ASK_WAIT / 2) };
+        self.ask_at = now + pause;
+        let committed = match self.consumer.committed(&self.arriving, wait) {
             Ok(committed) => committed,
-            // A dead owner's open transaction, or brokers away: asked again in the next round.
+            // A dead owner's open transaction, a rebalance, or brokers away: asked again later.
             Err(error) if error.class() != Class::Fatal => {
                 tracing::debug!("waiting for committed offsets: {error}");
-                return self.hear_for(super::IDLE_WAIT);
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        let mut starts = Vec::with_capacity(committed.len());
         let mut opened = Vec::with_capacity(committed.len());
         for found in committed {
             let Some(source) = self.pipeline.source_of(&found.partition.topic) else {
                 continue;
             };
             let Some((checkpoint, is_new)) = self.checkpoint_of(&found, source)? else {
-                return self.hear_for(super::IDLE_WAIT);
+                return Ok(());
             };
-            starts.push((found.partition.clone(), checkpoint.offset()));
             opened.push((found.partition, source, checkpoint, is_new));
         }
+        // Whatever came or went while the brokers were asked, the answer may be out of date.
+        let heard = self.heard;
+        self.hear()?;
+        if self.heard != heard {
+            return Ok(());
+        }
+        let starts: Vec<_> = opened
+            .iter()
+            .map(|(partition, _, checkpoint, _)| (partition.clone(), checkpoint.offset()))
+            .collect();
+        self.stand_firm()?;
         self.consumer.assign(&starts)?;
         self.arriving.clear();
         for (partition, source, checkpoint, is_new) in opened {

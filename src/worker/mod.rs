@@ -75,6 +75,10 @@ pub struct Worker {
     lanes: Lanes,
     /// Given by the group, waiting for their committed offsets.
     arriving: Vec<Partition>,
+    /// Events of the group that were answered.
+    heard: u64,
+    /// When the group is asked for them next, on the clock's monotonic time.
+    ask_at: Duration,
     /// The event at the head of the batch waits for its next attempt.
     held: Option<Held>,
     /// Set when work since the last cut was undone and lanes are not rewound yet.
@@ -122,6 +126,8 @@ impl Worker {
             pipeline,
             lanes: Lanes::default(),
             arriving: Vec::new(),
+            heard: 0,
+            ask_at: Duration::ZERO,
             held: None,
             recovery: None,
             suspects: Suspects::default(),

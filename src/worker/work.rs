@@ -46,7 +46,7 @@ impl Worker {
         if !self.is_dirty() {
             self.pace.begin(began.elapsed);
         }
-        while self.consumer.at_hand() > 0 && !self.must_cut {
+        while self.consumer.at_hand() > 0 && !self.must_cut && self.recovery.is_none() {
             began = self.work_group(began)?;
             if self.pace.wait(began.elapsed, false).is_zero() || self.outputs.is_full() {
                 break;
@@ -212,10 +212,7 @@ impl Worker {
             return Ok(());
         };
         let from = lane.checkpoint.ledger.next();
-        let (first, next) = match self.consumer.ends(partition, super::ASK_WAIT) {
-            Ok(ends) => ends,
-            Err(error) => return self.fail(error),
-        };
+        let (first, next) = self.consumer.ends(partition, super::ASK_WAIT)?;
         if from > next {
             return Err(Stopped::BeyondEnd { partition: partition.to_string(), committed: from, end: next });
         }
@@ -224,12 +221,10 @@ impl Worker {
                 .emit(&mut self.meter);
             lane.ledger().reach(first);
         }
-        // Librdkafka stopped fetching there; going back to what is committed starts it again.
         self.cut()?;
-        if self.recovery.is_none() {
-            self.fail(Error::Stale(format!("partition {partition} goes on at offset {first}")))?;
-        }
-        Ok(())
+        // librdkafka has stopped fetching there, and only a new consumer starts again.
+        Err(Error::Fatal(format!("partition {partition} stood at offset {from}; it has {first} to {next}"))
+            .into())
     }
 }
 

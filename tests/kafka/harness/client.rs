@@ -186,8 +186,7 @@ impl Kafka {
             send(&producer, topic, &record);
         }
         producer.flush(CALL_WITHIN).expect("records are acknowledged");
-        let failed = producer.context().0.lock().expect("no panic under the lock");
-        assert!(failed.is_empty(), "{} records were not written, the first: {}", failed.len(), failed[0]);
+        producer.context().check();
     }
 
     /// Reads a topic from its start to the end that stands when the reader comes to it, by partition and offset.
@@ -235,7 +234,7 @@ impl Kafka {
     }
 }
 
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
@@ -249,7 +248,7 @@ fn is_passing(error: &KafkaError) -> bool {
     )
 }
 
-fn owned(message: &impl Message) -> ReadRecord {
+pub(super) fn owned(message: &impl Message) -> ReadRecord {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
     });
@@ -263,7 +262,7 @@ fn owned(message: &impl Message) -> ReadRecord {
     }
 }
 
-fn send(producer: &ThreadedProducer<Failed>, topic: &str, record: &ToSend) {
+pub(super) fn send(producer: &ThreadedProducer<Failed>, topic: &str, record: &ToSend) {
     let mut headers = OwnedHeaders::new();
     for (name, value) in &record.headers {
         headers = headers.insert(Header { key: name, value: value.as_deref() });
@@ -288,9 +287,18 @@ fn send(producer: &ThreadedProducer<Failed>, topic: &str, record: &ToSend) {
     }
 }
 
-/// Collects the delivery errors of one [`Kafka::produce`].
+/// Collects the delivery errors of one producer.
 #[derive(Default)]
-struct Failed(Mutex<Vec<String>>);
+pub(super) struct Failed(Mutex<Vec<String>>);
+
+impl Failed {
+    /// Panics if a record was not written.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        let failed = self.0.lock().expect("no panic under the lock");
+        assert!(failed.is_empty(), "{} records were not written, the first: {}", failed.len(), failed[0]);
+    }
+}
 
 impl ClientContext for Failed {}
 

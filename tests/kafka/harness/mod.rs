@@ -8,7 +8,8 @@
 //! 4. else the test fails and says what to install. Nothing is skipped.
 //!
 //! A scenario names its topics with [`unique`], so that tests run side by side. One that stops the
-//! broker takes a [`PrivateBroker`]. [`Worker`] is a `tidemill` process.
+//! broker takes a [`PrivateBroker`]. [`Worker`] is a `tidemill` process, [`Stage`] a function with its topics
+//! for it to run, [`Load`] writes numbered records all the while, and a [`Follower`] sees what comes out.
 //!
 //! Nothing outlives the run: broker and workers are ended by a shell that reads a pipe which the test
 //! process holds ([`supervisor`]), so a panic, Ctrl-C or SIGKILL of the tests ends them as well.
@@ -17,13 +18,19 @@
 
 mod broker;
 mod client;
+mod follower;
 mod kafka_home;
+mod load;
+mod stage;
 mod supervisor;
 mod wait;
 mod worker;
 
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
+pub use follower::Follower;
+pub use load::{Load, assert_each_once, assert_none_lost};
+pub use stage::{Stage, trial_plugin};
 pub use supervisor::Supervisor;
 pub use wait::{try_wait, wait_until};
 pub use worker::{Signal, Worker, free_port};

@@ -1,0 +1,188 @@
+//! A function with topics of its own, and the processes that run it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidemill::kafka::admin::{Isolation, OffsetAt};
+use tidemill::kafka::{Admin, Partition};
+use tidemill::plugin::{Profile, build_crate};
+
+use super::client::{Kafka, unique};
+use super::wait::try_wait;
+use super::worker::Worker;
+
+/// A function of one source, one sink and one dead-letter topic, all named after it. It has no handler
+/// until it is given one: events go on as they came.
+pub struct Stage {
+    kafka: Kafka,
+    folder: tempfile::TempDir,
+    manifest: Value,
+    /// The function's name.
+    pub name: String,
+    /// The topic that it reads.
+    pub source: String,
+    /// The topic that it writes.
+    pub sink: String,
+    /// Where it puts what cannot be handled.
+    pub dead_letters: String,
+}
+
+impl Stage {
+    /// Makes source and sink with so many partitions.
+    pub fn new(kafka: &Kafka, stem: &str, partitions: i32) -> Self {
+        let stage = Self::without_topics(kafka, stem);
+        kafka.create_topic(&stage.source, partitions, &[]);
+        kafka.create_topic(&stage.sink, partitions, &[]);
+        stage
+    }
+
+    /// The same without making any topic.
+    pub fn without_topics(kafka: &Kafka, stem: &str) -> Self {
+        let name = unique(stem);
+        let [source, sink, dead_letters] = ["in", "out", "dead"].map(|role| format!("{name}.{role}"));
+        let manifest = json!({
+            "apiVersion": "tidemill.dev/v1alpha1",
+            "kind": "Function",
+            "metadata": { "name": name },
+            "spec": {
+                "sources": [{ "topic": source, "format": "bytes" }],
+                "sinks": [{ "topic": sink, "format": "bytes" }],
+                "delivery": { "deadLetter": { "topic": dead_letters } },
+            },
+        });
+        let folder = tempfile::Builder::new().prefix("tidemill-test-stage-").tempdir().expect("a folder");
+        Self { kafka: kafka.clone(), folder, manifest, name, source, sink, dead_letters }
+    }
+
+    /// Sets a field of the manifest by its JSON pointer: `/spec/delivery/retry`.
+    pub fn with(mut self, pointer: &str, value: Value) -> Self {
+        let mut at = &mut self.manifest;
+        for step in pointer.split('/').skip(1) {
+            at = match at {
+                Value::Array(list) => &mut list[step.parse::<usize>().expect("a place in a list")],
+                object => &mut object[step],
+            };
+        }
+        *at = value;
+        self
+    }
+
+    /// A member that falls silent is thrown out after two seconds.
+    pub fn with_short_sessions(self) -> Self {
+        self.with("/spec/kafka/consumer/session.timeout.ms", json!("2000"))
+            .with("/spec/kafka/consumer/heartbeat.interval.ms", json!("400"))
+    }
+
+    /// With the handler of the tests, which obeys the events' headers, and notes each call.
+    pub fn with_trial(self) -> Self {
+        let config = json!({ "calls": self.calls_file() });
+        self.with("/spec/handler", json!({ "plugin": trial_plugin(), "config": config }))
+    }
+
+    /// The manifest's folder, written.
+    pub fn manifest(&self) -> PathBuf {
+        let folder = self.folder.path().join("function");
+        fs::create_dir_all(&folder).expect("a folder");
+        // JSON is YAML.
+        fs::write(folder.join("function.yaml"), self.manifest.to_string()).expect("a manifest");
+        folder
+    }
+
+    /// A folder for what belongs to this scenario alone.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The consumer group.
+    pub fn group(&self) -> String {
+        format!("tidemill.default.{}", self.name)
+    }
+
+    /// Runs the function in a process; one of the same name later is the same instance restarted.
+    pub fn spawn(&self, who: &str) -> Worker {
+        self.spawn_with(who, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn spawn_with(&self, who: &str, env: &[(&str, &str)]) -> Worker {
+        let state = self.folder.path().join(format!("state-{who}"));
+        let state = state.to_str().expect("a path that is text");
+        let mut all = vec![
+            ("TIDEMILL_STATE_DIR", state),
+            ("TIDEMILL_METRICS", "off"),
+            ("TIDEMILL_ADMIN", "off"),
+            ("TIDEMILL_BROKERS", self.kafka.brokers()),
+            ("TIDEMILL_LOG", "info,tidemill=debug"),
+        ];
+        all.extend(env);
+        let manifest = self.manifest();
+        let manifest = manifest.to_str().expect("a path that is text");
+        Worker::spawn_with(self.folder.path(), who, &["run", manifest], &all)
+    }
+
+    /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
+    pub fn calls(&self) -> BTreeMap<String, Vec<u32>> {
+        let mut calls: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for line in fs::read_to_string(self.calls_file()).unwrap_or_default().lines() {
+            let (event, attempt) = line.split_once(' ').expect("event and attempt");
+            calls.entry(event.to_owned()).or_default().push(attempt.parse().expect("a number"));
+        }
+        calls
+    }
+
+    fn calls_file(&self) -> PathBuf {
+        self.folder.path().join("calls")
+    }
+
+    /// What the group has committed for each partition of the source.
+    pub fn committed(&self) -> Vec<Option<i64>> {
+        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
+        let partitions = self.partitions();
+        let committed = admin.committed(&self.group(), Some(&partitions), true).expect("the broker answers");
+        committed.into_iter().map(|committed| committed.offset).collect()
+    }
+
+    /// Where each partition of the source ends, as Kafka's tools count it.
+    pub fn ends(&self) -> Vec<Option<i64>> {
+        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
+        let partitions = self.partitions();
+        let latest = |partition: &Partition| (self.source.as_str(), partition.partition, OffsetAt::Latest);
+        let asked: Vec<_> = partitions.iter().map(latest).collect();
+        admin.list_offsets(&asked, Isolation::ReadUncommitted).expect("the broker answers")
+    }
+
+    /// Waits until nothing is left to read: the lag of every partition is 0.
+    #[track_caller]
+    pub fn wait_until_drained(&self, within: Duration) {
+        try_wait(within, "the function to be drained", || {
+            let (committed, ends) = (self.committed(), self.ends());
+            if committed == ends { Ok(()) } else { Err(format!("committed {committed:?} of {ends:?}")) }
+        });
+    }
+
+    /// How many members the group has.
+    pub fn members(&self) -> usize {
+        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
+        admin.group(&self.group()).expect("the broker answers").members.len()
+    }
+
+    fn partitions(&self) -> Vec<Partition> {
+        let count = self.kafka.partitions(&self.source).expect("the source is there");
+        (0..count).map(|partition| Partition { topic: self.source.clone(), partition }).collect()
+    }
+}
+
+/// The plugin in `tests/plugins/trial`, built once a run.
+pub fn trial_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/trial");
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libtrial.so");
+        build_crate(&crate_dir, &file, Profile::Dev).unwrap_or_else(|error| panic!("{error}"));
+        file
+    })
+}

@@ -1,0 +1,76 @@
+//! Workers are killed, join and leave at any moment under load: each event has one visible result, in the order
+//! of its key.
+//!
+//! `TIDEMILL_TEST_KILLS=200` for a long run, `TIDEMILL_TEST_SEED=…` to roll the same dice again.
+
+use std::time::Duration;
+
+use tidemill::model::{Clock as _, SystemClock};
+
+use crate::harness::{Follower, Load, Stage, Worker, assert_each_once, cluster};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn each_event_has_one_result_however_often_workers_are_killed() {
+    let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
+    let seed = number("TIDEMILL_TEST_SEED").unwrap_or(SystemClock::start().now().wall_ms as u64);
+    // Shown when the test fails.
+    println!("TIDEMILL_TEST_SEED={seed} TIDEMILL_TEST_KILLS={kills}");
+    let mut dice = Dice(seed);
+
+    let stage = Stage::new(cluster(), "kills", 4).with_short_sessions();
+    let follower = Follower::start(cluster(), &stage.sink);
+    let load = Load::start(cluster(), &stage.source, 20);
+    let mut workers: Vec<Option<Worker>> = ["a", "b", "c"].map(|who| Some(stage.spawn(who))).into();
+    let names = ["a", "b", "c"];
+    let mut killed = 0;
+    while killed < kills {
+        // Something must have come out since, or nothing could ever.
+        follower.wait_for_more(1 + dice.roll(300), WITHIN);
+        load.wait_for_more(dice.roll(100) as u64);
+        let who = dice.roll(3);
+        let running = workers.iter().flatten().count();
+        match (&mut workers[who], dice.roll(4)) {
+            (Some(worker), 0) if running > 1 => {
+                assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+                workers[who] = None;
+            }
+            (Some(worker), roll) => {
+                killed += 1;
+                worker.kill();
+                // Most come back at once, under the same name.
+                workers[who] = (running == 1 || roll != 1).then(|| stage.spawn(names[who]));
+            }
+            (gone, _) => *gone = Some(stage.spawn(names[who])),
+        }
+    }
+    if workers.iter().flatten().count() == 0 {
+        workers.push(Some(stage.spawn("a")));
+    }
+    let count = load.finish();
+    follower.wait_for(count as usize, WITHIN);
+    stage.wait_until_drained(WITHIN);
+    for mut worker in workers.into_iter().flatten() {
+        assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+    }
+    assert_each_once(count, &follower.read());
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+struct Dice(u64);
+
+impl Dice {
+    /// 0 up to and without `sides`.
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % sides as u64) as usize
+    }
+}

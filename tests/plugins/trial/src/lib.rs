@@ -1,0 +1,83 @@
+//! The handler of the tests on a real broker: it does to each event what the event's headers ask for.
+//!
+//! | header | what happens |
+//! |---|---|
+//! | `sleep-ms` | the call takes so long |
+//! | `fail` | so many calls fail, to be tried again |
+//! | `panic` | so many calls panic |
+//! | `reject` | rejected, with the header's value as code |
+//! | `size` | the output's value has so many bytes |
+//! | `ahead-ms` | the output is stamped so far in the future |
+//!
+//! An event without any of these goes on as it came. With `calls` in its config it adds a line
+//! `topic/partition@offset attempt` to that file for each call, before anything else happens.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tidemill_sdk::{Context, Done, Event, Failure, Handler, OrFail as _, Out, Outcome, Setup};
+
+#[derive(Deserialize)]
+struct Config {
+    calls: Option<String>,
+}
+
+struct Trial {
+    calls: Option<File>,
+}
+
+impl Handler for Trial {
+    fn init(setup: &Setup) -> Result<Self, Failure> {
+        let path = setup.config::<Config>()?.calls;
+        let open = |path| File::options().create(true).append(true).open(path);
+        Ok(Self { calls: path.map(open).transpose().or_reject()? })
+    }
+
+    fn handle(&mut self, event: &Event, ctx: &mut Context) -> Outcome {
+        let attempt = ctx.attempt();
+        if let Some(calls) = &mut self.calls {
+            let line = format!("{}/{}@{} {attempt}\n", event.topic(), event.partition(), event.offset());
+            calls.write_all(line.as_bytes())?;
+        }
+        if let Some(millis) = asked(event, "sleep-ms")? {
+            sleep(Duration::from_millis(millis));
+        }
+        if asked(event, "fail")?.is_some_and(|times| u64::from(attempt) <= times) {
+            return Err(Failure::retry(format_args!("call {attempt} fails as asked")));
+        }
+        if asked(event, "panic")?.is_some_and(|times| u64::from(attempt) <= times) {
+            panic!("call {attempt} panics as asked");
+        }
+        if let Some(code) = event.header("reject") {
+            return Err(Failure::reject_with_code(String::from_utf8_lossy(code), "rejected as asked"));
+        }
+        let size = asked(event, "size")?;
+        let ahead = asked(event, "ahead-ms")?;
+        if size.is_none() && ahead.is_none() {
+            ctx.emit_bytes(event.key(), event.value())?;
+            return Ok(Done::Ok);
+        }
+        let value = size.map_or_else(|| event.data().to_vec(), |size| vec![b'x'; size as usize]);
+        let mut out = Out::bytes(event.key(), value);
+        if let Some(ahead) = ahead {
+            out = out.at(ctx.now_ms() + ahead as i64);
+        }
+        ctx.send(out)?;
+        Ok(Done::Ok)
+    }
+}
+
+/// The number in a header.
+fn asked(event: &Event, name: &str) -> Result<Option<u64>, Failure> {
+    let number = |bytes: &[u8]| String::from_utf8_lossy(bytes).parse();
+    event.header(name).map(number).transpose().or_reject()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a call that takes long is what the test asks for")]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}
+
+tidemill_sdk::export! { "trial" => Trial }
