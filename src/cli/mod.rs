@@ -11,6 +11,7 @@ mod build;
 mod cases;
 mod check;
 mod connect;
+mod dev;
 mod invoke;
 mod lag;
 pub mod new;
@@ -61,6 +62,7 @@ pub enum Output {
 enum Verb {
     Build(build::Build),
     Check(check::Check),
+    Dev(dev::DevArgs),
     Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
     New(new::New),
@@ -94,6 +96,7 @@ impl Cli {
         let result = match self.verb {
             Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
+            Verb::Dev(args) => args.run(&self.global),
             Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
             Verb::New(new) => new.run(&self.global),

@@ -5,6 +5,7 @@
 mod cloudevents_binding;
 mod cloudevents_round_trip;
 mod dead_letters_keep_the_record;
+mod dev_once;
 mod examples_hold;
 mod filters_follow_knative;
 mod keys_and_times;

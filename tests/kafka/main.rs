@@ -6,6 +6,7 @@ mod harness;
 
 mod admin;
 mod command_line;
+mod dev_makes_what_is_missing;
 mod harness_is_real;
 mod invoke_reads_an_event;
 mod kills;
