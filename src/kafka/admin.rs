@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// A client that asks and administers. Calls block: never from an async thread.
 pub struct Admin {
     native: Native,
-    brokers: String,
+    cluster: Cluster,
     within: Duration,
 }
 
@@ -91,7 +91,7 @@ impl Admin {
     /// A client for `cluster`. Nothing connects yet.
     pub fn new(cluster: &Cluster) -> Result<Self, AdminError> {
         let native = Native::new(cluster).map_err(|error| AdminError::Settings(error.to_string()))?;
-        Ok(Self { native, brokers: cluster.brokers().to_owned(), within: WITHIN })
+        Ok(Self { native, cluster: cluster.clone(), within: WITHIN })
     }
 
     /// The same client with another deadline per call (15 s by default).
@@ -203,9 +203,11 @@ impl Admin {
             return Ok(Vec::new());
         }
         let doing = || format!("read the committed offsets of group {group}");
+        let native = Native::of_group(&self.cluster, group)
+            .map_err(|error| AdminError::Settings(error.to_string()))?;
         self.retrying(&doing, |left| {
             let mut found = Vec::new();
-            for (committed, answer) in self.native.committed(group, partitions, require_stable, left)? {
+            for (committed, answer) in native.committed(group, partitions, require_stable, left)? {
                 match answer {
                     // Of a topic that is gone nothing is committed.
                     Err(refusal) if !refusal.is_about_missing() => {
@@ -315,7 +317,7 @@ impl Admin {
     }
 
     fn error(&self, refusal: Refusal, doing: String) -> AdminError {
-        let brokers = self.brokers.clone();
+        let brokers = self.cluster.brokers().to_owned();
         if matches!(refusal.code, Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed) {
             return AdminError::Unauthenticated { brokers, reason: refusal.reason };
         }
@@ -332,7 +334,10 @@ impl Admin {
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("brokers", &self.brokers).field("within", &self.within).finish()
+        f.debug_struct("Admin")
+            .field("brokers", &self.cluster.brokers())
+            .field("within", &self.within)
+            .finish()
     }
 }
 

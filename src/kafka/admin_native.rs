@@ -40,6 +40,15 @@ impl Native {
         BaseConsumer::from_config_and_context(&config, Noted::default()).map(|client| Self { client })
     }
 
+    /// A client to ask for the committed offsets of `group`. It never joins; but librdkafka reads a
+    /// coordinator's refusal (it moved, it loads) through the client's own group, and ends the process where the
+    /// client has none.
+    pub fn of_group(cluster: &Cluster, group: &str) -> Result<Self, KafkaError> {
+        let mut config = cluster.client_config();
+        config.set("group.id", group).set("enable.auto.commit", "false");
+        BaseConsumer::from_config_and_context(&config, Noted::default()).map(|client| Self { client })
+    }
+
     /// The last thing that the client said about its connections.
     pub fn last_trouble(&self) -> Option<String> {
         self.client.context().lock().reason.clone()
@@ -144,6 +153,7 @@ impl Native {
     }
 
     /// Committed offsets of a group, of these partitions or of all that have one.
+    /// Only for a client [`of_group`](Self::of_group).
     pub fn committed(
         &self,
         group: &str,
