@@ -1,9 +1,12 @@
 //! The documents are true: manifests and events in them load, the first function is compiled and
-//! tested; every link leads somewhere.
+//! tested, every command that is listed exists, every link leads somewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory as _;
+use tidemill::cli::Cli;
 use tidemill::cli::sample::Sample;
 use tidemill::manifest;
 
@@ -36,6 +39,21 @@ fn the_events_in_the_readme_can_be_fed() {
 fn the_first_function_of_the_readme_is_compiled_and_tested() {
     let shown: Vec<String> = blocks(&read("README.md"), "rust").collect();
     assert_eq!(shown, [read("functions/sdk/tests/first_function.rs")]);
+}
+
+#[test]
+fn the_readme_lists_the_commands_that_there_are() {
+    let readme = read("README.md");
+    let listed: BTreeSet<&str> = readme
+        .split("\n## ")
+        .find(|section| section.starts_with("Commands"))
+        .expect("a section called Commands")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let command = Cli::command();
+    let verbs: BTreeSet<&str> = command.get_subcommands().map(|verb| verb.get_name()).collect();
+    assert_eq!(listed, verbs);
 }
 
 #[test]
