@@ -111,8 +111,8 @@ impl Tidemill {
         Running::start(name, &self.binary, own_dir.join("log"), |command| {
             command.arg("run").arg(&manifest).args(["--brokers", session.brokers()]);
             command
-                .env("TIDEMILL_METRICS_LISTEN", "127.0.0.1:0")
-                .env("TIDEMILL_ADMIN_LISTEN", "127.0.0.1:0")
+                .env("TIDEMILL_METRICS", "127.0.0.1:0")
+                .env("TIDEMILL_ADMIN", "127.0.0.1:0")
                 .env("TIDEMILL_STATE_DIR", own_dir.join("state"))
         })
     }

@@ -7,13 +7,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::manifest::{Errors, Overrides, Platform};
 
+mod build;
+mod cases;
 mod check;
 mod connect;
+mod dev;
+mod invoke;
 mod lag;
+pub mod new;
 mod produce;
 mod run;
 pub mod sample;
 mod tail;
+mod test;
+mod trial;
+mod verdict;
 
 pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
@@ -52,11 +60,16 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(build::Build),
     Check(check::Check),
+    Dev(dev::DevArgs),
+    Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
+    New(new::New),
     Produce(produce::ProduceArgs),
     Run(run::Run),
     Tail(tail::TailArgs),
+    Test(test::Test),
 }
 
 impl Global {
@@ -81,11 +94,16 @@ impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
+            Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
+            Verb::Dev(args) => args.run(&self.global),
+            Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
+            Verb::New(new) => new.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
+            Verb::Test(test) => test.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),

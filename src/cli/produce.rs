@@ -70,7 +70,8 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+/// Records per second.
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number")?;
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("must be above 0".to_owned()) }
 }

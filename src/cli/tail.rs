@@ -88,6 +88,7 @@ impl TailArgs {
             // A consumer has to name a group even when it joins none.
             group: &format!("tidemill.tail.{}", std::process::id()),
             client_id: "tidemill-tail",
+            longest_silence: Duration::ZERO,
             settings: &BTreeMap::new(),
         })?;
         consumer.assign(&starts)?;

@@ -86,6 +86,8 @@ pub struct ConsumerConfig<'a> {
     pub group: &'a str,
     /// Shown in the broker's logs and in the group's description.
     pub client_id: &'a str,
+    /// How long the worker may be silent while a call runs.
+    pub longest_silence: Duration,
     /// Settings of the function, checked by the manifest not to be the engine's own.
     pub settings: &'a std::collections::BTreeMap<String, String>,
 }
@@ -190,7 +192,9 @@ impl Consumer {
             // Start offsets are resolved at registration; out of range must be seen, not papered over.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true");
+            .set("enable.partition.eof", "true")
+            // A call blocks the poll: a member that is silent for longer is thrown out.
+            .set("max.poll.interval.ms", config.longest_silence.as_millis().max(300_000).to_string());
         let context = Context {
             log: ClientLog::new(),
             events: Mutex::new(VecDeque::new()),
@@ -232,7 +236,10 @@ impl Consumer {
                 self.base.context().push(GroupEvent::Trouble(error));
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {}
-            Some(Err(error)) => self.base.context().push(GroupEvent::Trouble(Error::of_call(&error))),
+            Some(Err(error)) => {
+                self.base.context().log.error(error.clone(), "the client goes on trying");
+                self.base.context().push(GroupEvent::Trouble(Error::of_call(&error)));
+            }
         }
         let mut events = self.base.context().events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         events.pop_front()

@@ -68,8 +68,8 @@ impl Message {
     #[inline]
     pub(super) fn record<'a>(&'a self, topic: &'a str) -> Record<'a> {
         let message = self.get();
-        // SAFETY: pointers and lengths of key and payload belong to the live message.
         let bytes = |start: *mut std::os::raw::c_void, length: usize| {
+            // SAFETY: pointers and lengths of key and payload belong to the live message.
             (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), length) })
         };
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;

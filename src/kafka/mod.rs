@@ -17,6 +17,7 @@ mod error;
 mod message;
 mod partition;
 mod producer;
+mod read;
 
 pub use admin::{Admin, AdminError};
 pub use admin_configs::{MessageLimits, message_limits};
@@ -26,3 +27,4 @@ pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
 pub use error::{Code, Error};
 pub use partition::{Commit, Committed, Partition};
 pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
+pub use read::read_one;

@@ -25,6 +25,7 @@ mod strict;
 mod tests;
 mod text;
 mod topics;
+mod typed;
 
 pub use error::{Diagnostic, Errors};
 pub use load::{load, parse};
@@ -35,3 +36,4 @@ pub use render::{render, render_json};
 pub use schema::{function_schema, platform_schema};
 pub use secret::{Secret, SecretError, resolve_config};
 pub use topics::{HEADROOM_BYTES, NewTopic, TopicRole, topics};
+pub use typed::Typed;

@@ -24,7 +24,8 @@ pub fn platform_schema() -> &'static Value {
     &PLATFORM
 }
 
-fn make<T: JsonSchema>() -> Value {
+/// The schema of any type.
+pub(super) fn make<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12().with_transform(Plain).into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }

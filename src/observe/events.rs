@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use super::meter::{CLASSES, Meter, Rebalance};
 
+/// The log target of warnings about single events, for whoever shows each event anyway.
+pub const OUTCOMES: &str = "tidemill::outcomes";
+
 /// A worker's thread has begun.
 #[derive(Debug)]
 pub struct WorkerStarted;
@@ -154,7 +157,7 @@ impl DeadLettered<'_> {
         let Self { topic, partition, offset, reason, error } = self;
         meter.error(CLASSES[1]);
         if meter.dead_lettered(reason) {
-            tracing::warn!(topic, partition, offset, reason, error, "dead letter");
+            tracing::warn!(target: OUTCOMES, topic, partition, offset, reason, error, "dead letter");
         } else {
             tracing::debug!(topic, partition, offset, reason, error, "dead letter");
         }
@@ -184,7 +187,7 @@ impl CallRetried<'_> {
         let Self { topic, partition, offset, attempt, after, error } = self;
         meter.error(CLASSES[0]);
         if attempt > 1 {
-            tracing::warn!(topic, partition, offset, attempt, ?after, error, "call failed again");
+            tracing::warn!(target: OUTCOMES, topic, partition, offset, attempt, ?after, error, "call failed again");
         } else {
             tracing::debug!(topic, partition, offset, attempt, ?after, error, "call failed");
         }

@@ -228,6 +228,11 @@ impl Meter {
         self.live.duration.record_many(took, times);
     }
 
+    /// `times` records waited about so long between being read and being handled.
+    pub fn waited_many(&mut self, waited: Duration, times: u64) {
+        self.live.queue_wait.record_many(waited, times);
+    }
+
     /// Something failed; `class` is one of [`CLASSES`].
     pub fn error(&mut self, class: &'static str) {
         self.live.errors.count(class);

@@ -25,5 +25,5 @@ pub use invoke::{Call, Handler, back_off};
 pub use key::{KeyError, Keyer};
 pub use ledger::Ledger;
 pub use pointer::Pointer;
-pub use process::{Pipeline, Settled};
+pub use process::{End, Pass, Pipeline, Settled};
 pub use write::{OutRecord, Target, Writer};

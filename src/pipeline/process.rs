@@ -51,6 +51,30 @@ pub enum Settled {
     },
 }
 
+/// One pass of a record.
+pub struct Pass<'a> {
+    /// Which of the function's sources it came from.
+    pub source: usize,
+    /// The record.
+    pub record: &'a Record<'a>,
+    /// How many calls for it failed before.
+    pub failed: u32,
+    /// When.
+    pub now: Moment,
+}
+
+/// Why a record becomes a dead letter.
+pub struct End {
+    /// Why, in a word.
+    pub reason: DeadLetterReason,
+    /// Why, in the error's text.
+    pub error: String,
+    /// How often it was called.
+    pub attempts: u32,
+    /// How its last call ended, if that is why.
+    pub called: Option<FailureKind>,
+}
+
 /// Everything that happens to a function's records.
 pub struct Pipeline {
     function: Arc<Function>,
@@ -59,6 +83,8 @@ pub struct Pipeline {
     router: Router,
     dead_letters: DeadLetters,
     outbox: Outbox,
+    /// How long a call may take, in milliseconds.
+    timeout_ms: i64,
 }
 
 impl Pipeline {
@@ -70,6 +96,7 @@ impl Pipeline {
             router: Router::new(&function),
             dead_letters: DeadLetters::new(&function),
             outbox: Outbox::default(),
+            timeout_ms: function.handler.as_ref().map_or(0, |handler| handler.timeout.as_millis() as i64),
             function,
         }
     }
@@ -96,69 +123,65 @@ impl Pipeline {
         self.intakes.iter().position(|intake| intake.source().topic == topic)
     }
 
-    /// Runs one record through. `failed` calls of it came before. What it writes goes to `writer`, and
-    /// only if the call succeeded or the record became a dead letter.
-    pub fn process<W: Writer>(
-        &mut self,
-        source: usize,
-        record: &Record<'_>,
-        failed: u32,
-        now: Moment,
-        writer: &mut W,
-    ) -> Settled {
-        let intake = &self.intakes[source];
-        let event = match intake.take(*record) {
-            Ok(Some(event)) => event,
-            Ok(None) => return Settled::Filtered,
-            Err(poison) => return self.poison(record, &poison, failed, now, writer),
-        };
+    /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
+    /// record became a dead letter.
+    pub fn process<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
+        let (record, now) = (pass.record, pass.now);
+        let intake = &self.intakes[pass.source];
+        let mut event = intake.open(*record);
+        match intake.admit(&mut event) {
+            Ok(true) => {}
+            Ok(false) => return Settled::Filtered,
+            Err(poison) => {
+                drop(event);
+                return self.poison(pass, pass.failed, &poison, writer);
+            }
+        }
         let max_age = self.function.delivery.max_event_age;
         if !max_age.is_zero() && event.time_ms >= 0 {
             let age = Duration::from_millis(u64::try_from(now.wall_ms - event.time_ms).unwrap_or(0));
             if age > max_age {
-                let error = format!("{age:?} old, maxEventAge is {max_age:?}");
                 drop(event);
-                return self.bury(record, DeadLetterReason::TooOld, error, (failed, None), now, writer);
+                let error = format!("{age:?} old, maxEventAge is {max_age:?}");
+                let end =
+                    End { reason: DeadLetterReason::TooOld, error, attempts: pass.failed, called: None };
+                return self.bury(pass, end, writer);
             }
         }
         let Some(handler) = &mut self.handler else {
             return match self.router.passthrough(&event, writer) {
                 Ok(routed) => Settled::Ok { unrouted: routed.unrouted },
-                Err(error) => self.poison(record, &Poison::from(error), failed, now, writer),
+                Err(error) => {
+                    drop(event);
+                    self.poison(pass, pass.failed, &Poison::from(error), writer)
+                }
             };
         };
         self.outbox.clear();
-        let timeout = self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout);
-        let outcome = handler.call(
-            &Call {
-                event: &event,
-                attempt: failed + 1,
-                now_ms: now.wall_ms,
-                deadline_ms: now.wall_ms.saturating_add(timeout.as_millis() as i64),
-            },
-            &mut self.outbox,
-        );
-        match outcome {
+        let call = Call {
+            event: &event,
+            attempt: pass.failed + 1,
+            now_ms: now.wall_ms,
+            deadline_ms: now.wall_ms.saturating_add(self.timeout_ms),
+        };
+        match handler.call(&call, &mut self.outbox) {
             Outcome::Ok => match self.router.route(&event, &self.outbox, writer) {
                 Ok(routed) => Settled::Ok { unrouted: routed.unrouted },
-                Err(error) => self.poison(record, &Poison::from(error), failed + 1, now, writer),
+                Err(error) => {
+                    drop(event);
+                    self.poison(pass, pass.failed + 1, &Poison::from(error), writer)
+                }
             },
             Outcome::Skip => Settled::Skipped,
             Outcome::Failed(failure) => {
                 drop(event);
-                self.failed(record, failure, failed + 1, now, writer)
+                self.failed(pass, failure, writer)
             }
         }
     }
 
-    fn failed<W: Writer>(
-        &mut self,
-        record: &Record<'_>,
-        failure: Failure,
-        attempts: u32,
-        now: Moment,
-        writer: &mut W,
-    ) -> Settled {
+    fn failed<W: Writer>(&mut self, pass: &Pass<'_>, failure: Failure, writer: &mut W) -> Settled {
+        let attempts = pass.failed + 1;
         let Failure { kind, message } = failure;
         let (after, is_panic) = match kind {
             FailureKind::Reject { ref code } => {
@@ -166,14 +189,8 @@ impl Pipeline {
                     Some(code) => format!("{code}: {message}"),
                     None => message,
                 };
-                return self.bury(
-                    record,
-                    DeadLetterReason::Rejected,
-                    error,
-                    (attempts, Some(kind)),
-                    now,
-                    writer,
-                );
+                let end = End { reason: DeadLetterReason::Rejected, error, attempts, called: Some(kind) };
+                return self.bury(pass, end, writer);
             }
             FailureKind::Retry { after } => (after, false),
             FailureKind::Panic => (None, true),
@@ -184,34 +201,32 @@ impl Pipeline {
         match self.function.delivery.on_exhausted {
             OnExhausted::Stop => Settled::Stop { message, is_panic },
             OnExhausted::DeadLetter => {
-                self.bury(record, DeadLetterReason::Exhausted, message, (attempts, Some(kind)), now, writer)
+                let reason = DeadLetterReason::Exhausted;
+                self.bury(pass, End { reason, error: message, attempts, called: Some(kind) }, writer)
             }
         }
     }
 
     fn poison<W: Writer>(
         &mut self,
-        record: &Record<'_>,
-        poison: &Poison,
+        pass: &Pass<'_>,
         attempts: u32,
-        now: Moment,
+        poison: &Poison,
         writer: &mut W,
     ) -> Settled {
-        self.bury(record, poison.reason(), poison.to_string(), (attempts, None), now, writer)
+        let end = End { reason: poison.reason(), error: poison.to_string(), attempts, called: None };
+        self.bury(pass, end, writer)
     }
 
-    /// Writes a dead letter. `history`: how often it was called, and how the last call ended.
-    pub fn bury<W: Writer>(
-        &mut self,
-        record: &Record<'_>,
-        reason: DeadLetterReason,
-        error: String,
-        history: (u32, Option<FailureKind>),
-        now: Moment,
-        writer: &mut W,
-    ) -> Settled {
-        let (attempts, called) = history;
-        self.dead_letters.write(record, &Death { reason, error: &error, attempts }, now.wall_ms, writer);
+    /// Writes a dead letter.
+    pub fn bury<W: Writer>(&mut self, pass: &Pass<'_>, end: End, writer: &mut W) -> Settled {
+        let End { reason, error, attempts, called } = end;
+        self.dead_letters.write(
+            pass.record,
+            &Death { reason, error: &error, attempts },
+            pass.now.wall_ms,
+            writer,
+        );
         Settled::DeadLetter { reason, error, called }
     }
 }

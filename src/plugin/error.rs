@@ -120,6 +120,6 @@ pub enum PluginError {
         /// The handler.
         handler: String,
         /// Why; a retry may go well later.
-        failure: Failure,
+        failure: Box<Failure>,
     },
 }

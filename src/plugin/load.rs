@@ -97,7 +97,7 @@ impl Plugin {
             function: function.clone(),
             file: self.file.clone(),
             handler: name.clone(),
-            failure,
+            failure: Box::new(failure),
         })
     }
 

@@ -7,7 +7,7 @@
 //! [`build_crate`] makes a plugin from its crate.
 //!
 //! What can be checked of a plugin is checked; what it does inside a call cannot be. A panic ends in the
-//! SDK's shim, a crash takes the process: that one event is then told by the note that the worker made.
+//! SDK's shim; a crash takes the process, and the event is called again after the restart.
 #![allow(unsafe_code, reason = "a plugin is C functions and raw pointers")]
 
 mod build;

@@ -159,6 +159,10 @@ impl Supervision for Supervisor {
         self.stop.is_set()
     }
 
+    fn pause(&self, time: Duration) -> bool {
+        self.stop.wait(time)
+    }
+
     fn newer_handler(&mut self) -> Option<Box<dyn Handler>> {
         let (handler, info) = self.handlers.newer()?;
         tracing::info!(digest = info.digest, entry = info.entry, "handler replaced");

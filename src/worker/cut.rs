@@ -18,7 +18,12 @@ impl Worker {
             }
             return Ok(());
         }
+        let has_outlasted = self.pace.age(began.elapsed) > self.config.transaction_timeout();
         if let Err(error) = self.outputs.commit(&commits, &self.consumer) {
+            // A transaction begins with the first output. Alone, that is after the long call and not before it.
+            for lane in self.lanes.iter_mut().filter(|lane| has_outlasted && lane.is_dirty) {
+                lane.alone_until = lane.checkpoint.ledger.next();
+            }
             return self.fail(error);
         }
         let now = self.now();

@@ -57,7 +57,7 @@ impl Worker {
         let holds_work = self.is_dirty() && self.recovery.is_none();
         if holds_work && is_lost {
             self.fail(Error::Stale("the partitions were lost".to_owned()))?;
-        } else if holds_work && self.lanes.iter().any(|lane| is_mine(lane)) {
+        } else if holds_work && self.lanes.iter().any(is_mine) {
             self.cut()?;
         }
         if self.held.as_ref().is_some_and(|held| partitions.contains(&held.partition)) {

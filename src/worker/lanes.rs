@@ -19,6 +19,8 @@ pub struct Lane {
     pub is_dirty: bool,
     /// Where the partition ended when it was last read to its end.
     pub end: Option<i64>,
+    /// Records below run alone, each in a cut of its own: their calls outlasted a transaction.
+    pub alone_until: i64,
 }
 
 impl Lane {
@@ -45,7 +47,16 @@ impl Lanes {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         let committed = checkpoint.offset();
-        self.lanes.push(Lane { number, partition, source, checkpoint, committed, is_dirty, end: None });
+        self.lanes.push(Lane {
+            number,
+            partition,
+            source,
+            checkpoint,
+            committed,
+            is_dirty,
+            end: None,
+            alone_until: i64::MIN,
+        });
     }
 
     /// Closes lanes; what they had not committed is forgotten.

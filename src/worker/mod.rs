@@ -3,7 +3,7 @@
 //!
 //! The loop is: hear the group, read a batch, run it through the pipeline, cut. A **cut** makes outputs,
 //! dead letters and offsets visible together. Whatever goes wrong between two cuts is undone by one
-//! way, [`recover`]: abort, fetch what is committed, rewind every lane to it, go on.
+//! way, `recover`: abort, fetch what is committed, rewind every lane to it, go on.
 
 mod config;
 mod cut;
@@ -46,6 +46,8 @@ const ASK_WAIT: Duration = Duration::from_secs(1);
 pub trait Supervision: Send {
     /// Stop: finish what is begun, cut, leave the group.
     fn is_stopping(&self) -> bool;
+    /// Waits so long, or until told to stop; whether it was.
+    fn pause(&self, time: Duration) -> bool;
     /// A newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handler(&mut self) -> Option<Box<dyn Handler>>;
 }
@@ -87,6 +89,8 @@ pub struct Worker {
     /// A cut is due, whatever the time.
     must_cut: bool,
     stride: Stride,
+    /// When the batch at hand was read.
+    read_at: Duration,
     pace: CutPace,
     meter: Meter,
     report: WorkerReport,
@@ -105,6 +109,7 @@ impl Worker {
             cluster: &config.cluster,
             group: &function.group,
             client_id: &config.client_id(),
+            longest_silence: config.transaction_timeout() * 2,
             settings: &function.kafka.consumer,
         })?;
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
@@ -129,6 +134,7 @@ impl Worker {
             is_alone: false,
             must_cut: false,
             stride: Stride::new(),
+            read_at: now.elapsed,
             pace: CutPace::new(function.delivery.commit_interval, now.elapsed),
             meter: Meter::new(
                 &config.exposition,
@@ -175,6 +181,9 @@ impl Worker {
                 }
                 self.held = None;
             }
+            if !self.is_dirty() {
+                self.swap();
+            }
             self.read();
             self.work()?;
             self.cut_if_due()?;
@@ -186,11 +195,17 @@ impl Worker {
         if self.consumer.at_hand() > 0 {
             return;
         }
-        let wait =
-            if self.is_dirty() { self.pace.wait(self.now().elapsed, true).min(IDLE_WAIT) } else { IDLE_WAIT };
-        if self.consumer.fill(Duration::ZERO) == 0 && !wait.is_zero() {
-            self.consumer.fill(wait);
+        if self.consumer.fill(Duration::ZERO) == 0 {
+            let wait = if self.is_dirty() {
+                self.pace.wait(self.now().elapsed, self.is_drained()).min(IDLE_WAIT)
+            } else {
+                IDLE_WAIT
+            };
+            if !wait.is_zero() {
+                self.consumer.fill(wait);
+            }
         }
+        self.read_at = self.now().elapsed;
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {
@@ -198,16 +213,25 @@ impl Worker {
             self.must_cut = false;
             return Ok(());
         }
-        let is_queue_empty = self.consumer.at_hand() == 0;
-        let wait = self.pace.wait(self.now().elapsed, is_queue_empty);
+        let wait = self.pace.wait(self.now().elapsed, self.is_drained());
         if wait.is_zero() || self.must_cut || self.outputs.is_full() {
             self.cut()?;
-            self.swap();
         }
         Ok(())
     }
 
-    /// Takes a newer handler; only right after a cut, so that no call of the old one is undecided.
+    /// Nothing is left to read, as far as the last fetch told. An empty queue alone does not say so: under
+    /// load it is empty between two fetches, and a cut each time would halve the throughput.
+    fn is_drained(&self) -> bool {
+        self.consumer.at_hand() == 0
+            && self.lanes.iter().all(|lane| {
+                let end = self.consumer.known_end(&lane.partition);
+                end.is_none_or(|end| end <= lane.checkpoint.ledger.next())
+            })
+    }
+
+    /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.
+    /// Also while nothing comes: whoever replaced it expects the next event to meet the new one.
     fn swap(&mut self) {
         if let Some(handler) = self.supervision.newer_handler() {
             self.pipeline.set_handler(Some(handler));
@@ -254,13 +278,15 @@ impl Worker {
             }
         });
         let lanes: Vec<_> = lanes.collect();
+        // Calls run inline, so what is begun and unfinished is the event that waits for its next attempt.
+        let in_flight = u64::from(held.is_some());
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
             status.lanes = lanes;
-            status.in_flight = meter.in_flight();
+            status.in_flight = in_flight;
             status.last_cut_ms = last_cut_ms;
-            status.totals = meter.totals().clone();
+            status.totals = *meter.totals();
         });
     }
 
@@ -278,7 +304,7 @@ impl Worker {
         let now = self.config.clock.now().elapsed;
         self.report.report(now, |status| {
             status.lanes.clear();
-            status.totals = meter.totals().clone();
+            status.totals = *meter.totals();
         });
         self.consumer.close();
         result

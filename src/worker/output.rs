@@ -6,6 +6,7 @@ use super::tap::Tap;
 use super::{ASK_WAIT, Config, Stopped, Supervision};
 use crate::kafka::{Commit, Consumer, Error, Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
 use crate::model::Class;
+use crate::observe::Meter;
 use crate::pipeline::{OutRecord, Target, Writer};
 
 /// Bytes after which a cut is due however little time has passed: a transaction must fit the
@@ -33,6 +34,7 @@ pub struct Outputs {
 pub struct EventWriter<'a> {
     outputs: &'a mut Outputs,
     origin: Origin,
+    meter: &'a mut Meter,
     tap: Option<&'a mut Box<dyn Tap>>,
 }
 
@@ -41,8 +43,16 @@ impl Writer for EventWriter<'_> {
         if let Some(tap) = &mut self.tap {
             tap.wrote(self.outputs.topic_name(out.target), out);
         }
+        if let Target::Sink(sink) = out.target {
+            self.meter.emitted(sink, bytes_of(out));
+        }
         self.outputs.write(out, self.origin);
     }
+}
+
+/// Key and value.
+fn bytes_of(out: &OutRecord<'_>) -> usize {
+    out.value.map_or(0, <[u8]>::len) + out.key.map_or(0, <[u8]>::len)
 }
 
 impl Outputs {
@@ -55,12 +65,12 @@ impl Outputs {
             if error.class() == Class::Fatal {
                 return Err(error.into());
             }
-            if supervision.is_stopping() {
-                return Ok(None);
-            }
             if !is_said {
                 tracing::warn!(brokers = config.cluster.brokers(), "waiting for kafka: {error}");
                 is_said = true;
+            }
+            if supervision.pause(super::IDLE_WAIT) {
+                return Ok(None);
             }
             if !matches!(error, Error::Away(_)) {
                 outputs = Self::connect(config, 0)?;
@@ -130,8 +140,13 @@ impl Outputs {
     }
 
     /// A writer for the event at `origin`.
-    pub fn writer<'a>(&'a mut self, origin: Origin, tap: Option<&'a mut Box<dyn Tap>>) -> EventWriter<'a> {
-        EventWriter { outputs: self, origin, tap }
+    pub fn writer<'a>(
+        &'a mut self,
+        origin: Origin,
+        meter: &'a mut Meter,
+        tap: Option<&'a mut Box<dyn Tap>>,
+    ) -> EventWriter<'a> {
+        EventWriter { outputs: self, origin, meter, tap }
     }
 
     fn topic_name(&self, target: Target) -> &str {
@@ -154,7 +169,7 @@ impl Outputs {
             },
             Target::DeadLetter => self.dead_letters,
         };
-        self.bytes += out.value.map_or(0, <[u8]>::len) + out.key.map_or(0, <[u8]>::len) + 64;
+        self.bytes += bytes_of(out) + 64;
         self.producer.produce(&Produce {
             topic,
             key: out.key,

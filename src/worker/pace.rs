@@ -36,6 +36,8 @@ impl Stride {
 #[derive(Debug)]
 pub struct CutPace {
     interval: Duration,
+    /// When the first record after the last cut came.
+    opened: Duration,
     last_end: Duration,
     last_took: Duration,
 }
@@ -43,25 +45,35 @@ pub struct CutPace {
 impl CutPace {
     /// Cuts at most `interval` apart.
     pub fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, last_end: now, last_took: Duration::ZERO }
+        Self { interval, opened: now, last_end: now, last_took: Duration::ZERO }
     }
 
     /// A cut ended now and took so long.
     pub fn cut(&mut self, now: Duration, took: Duration) {
+        self.opened = now;
         self.last_end = now;
         self.last_took = took;
     }
 
-    /// Nothing was open until now: the interval begins here.
-    pub fn begin(&mut self, now: Duration) {
-        self.last_end = now.max(self.last_end);
+    /// How long what is open has been so.
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.opened)
     }
 
-    /// How long until a cut is due: at the interval while records keep coming; with an empty queue at
+    /// Nothing was open until now: the interval begins here.
+    pub fn begin(&mut self, now: Duration) {
+        self.opened = now;
+    }
+
+    /// How long until a cut is due: at the interval while records keep coming; with nothing left to read at
     /// once, but no sooner than twice the last cut's duration, so that commits never take most of the time.
-    pub fn wait(&self, now: Duration, is_queue_empty: bool) -> Duration {
-        let pause = if is_queue_empty { (self.last_took * 2).min(self.interval) } else { self.interval };
-        (self.last_end + pause).saturating_sub(now)
+    pub fn wait(&self, now: Duration, is_drained: bool) -> Duration {
+        let due = if is_drained {
+            self.last_end + (self.last_took * 2).min(self.interval)
+        } else {
+            self.opened + self.interval
+        };
+        due.saturating_sub(now)
     }
 }
 
@@ -91,15 +103,18 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn an_empty_queue_cuts_at_once_but_not_more_than_a_third_of_the_time() {
-        let mut pace = CutPace::new(100 * MS, 0 * MS);
-        assert_eq!(pace.wait(0 * MS, true), 0 * MS);
-        assert_eq!(pace.wait(0 * MS, false), 100 * MS);
+    fn a_drained_worker_cuts_at_once_but_not_more_than_a_third_of_the_time() {
+        let mut pace = CutPace::new(100 * MS, Duration::ZERO);
+        assert_eq!(pace.wait(Duration::ZERO, true), Duration::ZERO);
+        assert_eq!(pace.wait(Duration::ZERO, false), 100 * MS);
         pace.cut(50 * MS, 10 * MS);
         assert_eq!(pace.wait(50 * MS, true), 20 * MS);
         assert_eq!(pace.wait(60 * MS, true), 10 * MS);
         assert_eq!(pace.wait(60 * MS, false), 90 * MS);
-        assert_eq!(pace.wait(200 * MS, false), 0 * MS);
+        assert_eq!(pace.wait(200 * MS, false), Duration::ZERO);
+        pace.begin(500 * MS);
+        assert_eq!(pace.wait(500 * MS, true), Duration::ZERO, "after a rest the first event is cut at once");
+        assert_eq!(pace.wait(500 * MS, false), 100 * MS);
     }
 
     #[test]

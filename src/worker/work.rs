@@ -9,7 +9,7 @@ use crate::kafka::{Error, Fetched, Origin, Partition};
 use crate::model::{DeadLetterReason, FailureKind, Moment};
 use crate::observe::CallOutcome;
 use crate::observe::events::{CallRetried, DeadLettered, OffsetsLost};
-use crate::pipeline::{Settled, back_off};
+use crate::pipeline::{End, Pass, Settled, back_off};
 
 /// The event at the head of the batch waits for its next attempt.
 pub(super) struct Held {
@@ -89,6 +89,8 @@ impl Worker {
                 self.meter.called_many(outcome, 1, each);
             }
         }
+        let waited = began.elapsed.saturating_sub(self.read_at);
+        self.meter.waited_many(waited, tally.records);
         self.meter.read(tally.records, tally.bytes);
         Ok(now)
     }
@@ -119,7 +121,11 @@ impl Worker {
             return Ok(Some(Next::Advance));
         }
         let mut force = None;
-        match self.suspects.treatment(record.topic, record.partition, record.offset) {
+        let treatment = match self.suspects.treatment(record.topic, record.partition, record.offset) {
+            Treatment::Normal if record.offset < lane.alone_until => Treatment::Alone,
+            treatment => treatment,
+        };
+        match treatment {
             Treatment::Normal => {}
             _ if self.outputs.is_open() && !self.is_alone => return Ok(Some(Next::Cut)),
             Treatment::Alone => self.is_alone = true,
@@ -130,23 +136,22 @@ impl Worker {
         }
         let failed = lane.checkpoint.ledger.attempts(record.offset);
         let (source, origin) = (lane.source, Origin::new(lane.number, record.offset));
-        let mut writer = self.outputs.writer(origin, self.tap.as_mut());
+        // Groups are timed as a whole; who looks on wants to know of each event.
+        let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
+        let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
+        let pass = Pass { source, record: &record, failed, now };
         let settled = match force {
-            None => self.pipeline.process(source, &record, failed, now, &mut writer),
-            Some(error) => self.pipeline.bury(
-                &record,
-                DeadLetterReason::Unwritable,
-                error,
-                (failed + 1, None),
-                now,
-                &mut writer,
-            ),
+            None => self.pipeline.process(&pass, &mut writer),
+            Some(error) => {
+                let end =
+                    End { reason: DeadLetterReason::Unwritable, error, attempts: failed + 1, called: None };
+                self.pipeline.bury(&pass, end, &mut writer)
+            }
         };
         tally.records += 1;
         tally.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
-        self.meter.consumed();
         if let Some(tap) = &mut self.tap {
-            let took = self.config.clock.now().elapsed.saturating_sub(now.elapsed);
+            let took = self.config.clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }
         match settled {
@@ -200,6 +205,7 @@ impl Worker {
                 });
             }
         }
+        self.meter.consumed();
         lane.ledger().finish(record.offset);
         Ok(Some(Next::Advance))
     }

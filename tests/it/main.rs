@@ -5,9 +5,15 @@
 mod cloudevents_binding;
 mod cloudevents_round_trip;
 mod dead_letters_keep_the_record;
+mod dev_once;
+mod examples_hold;
 mod filters_follow_knative;
 mod keys_and_times;
+mod layers;
 mod malformed_records_are_poison;
+mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;
+mod plugin;
+mod readme;
 mod scene;
 mod untouched_events_pass_through;

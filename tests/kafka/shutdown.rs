@@ -47,7 +47,7 @@ fn a_second_signal_or_the_deadline_ends_it_and_the_event_is_done_again() {
     let stage = Stage::new(cluster(), "hurried", 1).with_trial().with_short_sessions();
     let follower = Follower::start(cluster(), &stage.sink);
     let calls = || stage.calls().values().map(Vec::len).sum::<usize>();
-    let slow = ToSend::new("key", "1").header("sleep-ms", "20000");
+    let slow = ToSend::new("key", "1").header("sleep-ms", "8000");
     cluster().produce(&stage.source, [ToSend::new("key", "0"), slow]);
 
     let mut worker = stage.spawn("a");

@@ -121,7 +121,7 @@ impl<'a> Context<'a> {
         log(self.call.host, self.call.context, level, &self.scratch.line);
     }
 
-    /// Adds `by` to the counter `name` of this function: `tidemill_handler_total{name="…"}`. Names are few and fixed; do
+    /// Adds `by` to the counter `name` of this function: `tidemill_handler_counts_total{name="…"}`. Names are few and fixed; do
     /// not build them from data.
     pub fn count(&mut self, name: &str, by: u64) {
         // SAFETY: the contract: a call's host table is valid while the call lasts; the callback takes

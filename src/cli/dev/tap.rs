@@ -1,0 +1,153 @@
+//! What the workers tell: each event with what came of it, copied and sent to the loop that shows it.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use super::Signal;
+use crate::model::{Function, Record};
+use crate::pipeline::{OutRecord, Settled, Target};
+use crate::runtime::Tapper;
+use crate::worker::{Settlement, Tap};
+
+/// One pass of one event through a function.
+#[derive(Debug, Clone)]
+pub struct Happening {
+    /// Which function.
+    pub function: Arc<Function>,
+    /// The event's record.
+    pub record: OwnedRecord,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub settled: Settled,
+    /// How long it took.
+    pub took: Duration,
+    /// What it wrote to its sinks.
+    pub outputs: Vec<OwnedRecord>,
+}
+
+impl Happening {
+    /// The event will not be tried again.
+    pub fn is_final(&self) -> bool {
+        !matches!(self.settled, Settled::Retry { .. })
+    }
+
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        match &self.settled {
+            Settled::DeadLetter { error, .. } => Some(error),
+            Settled::Retry { message, .. } | Settled::Stop { message, .. } => Some(message),
+            Settled::Ok { .. } | Settled::Skipped | Settled::Filtered => None,
+        }
+    }
+}
+
+/// A record of its own. Of one that was written, partition and offset are not known: -1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch, -1 for none.
+    pub timestamp_ms: i64,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl OwnedRecord {
+    fn read(record: &Record<'_>) -> Self {
+        let headers = (0..).map_while(|index| record.headers.get(index));
+        Self {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.map(|h| (h.name.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
+        }
+    }
+
+    fn written(topic: &str, out: &OutRecord<'_>) -> Self {
+        Self::read(&Record {
+            topic,
+            partition: -1,
+            offset: -1,
+            timestamp_ms: out.timestamp_ms.unwrap_or(-1),
+            key: out.key,
+            value: out.value,
+            headers: &out.headers.to_vec(),
+        })
+    }
+
+    /// The record, lent.
+    pub fn borrowed(&self) -> Record<'_> {
+        Record {
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+        }
+    }
+}
+
+/// Makes the taps of all workers.
+pub fn tapper(signals: SyncSender<Signal>) -> Tapper {
+    Arc::new(move |function: &Function| {
+        Box::new(Listener {
+            function: Arc::new(function.clone()),
+            outputs: Vec::new(),
+            signals: signals.clone(),
+        })
+    })
+}
+
+/// Collects the outputs of the event at hand, which are written before it ends.
+struct Listener {
+    function: Arc<Function>,
+    outputs: Vec<OwnedRecord>,
+    signals: SyncSender<Signal>,
+}
+
+impl Listener {
+    fn tell(&self, signal: Signal) {
+        // Nobody listens any more when the process ends.
+        let _ = self.signals.send(signal);
+    }
+}
+
+impl Tap for Listener {
+    fn wrote(&mut self, topic: &str, out: &OutRecord<'_>) {
+        // A dead letter is told by how its event ended.
+        if out.target != Target::DeadLetter {
+            self.outputs.push(OwnedRecord::written(topic, out));
+        }
+    }
+
+    fn settled(&mut self, settlement: &Settlement<'_>) {
+        let outputs = std::mem::take(&mut self.outputs);
+        self.tell(Signal::Happened(Box::new(Happening {
+            function: Arc::clone(&self.function),
+            record: OwnedRecord::read(settlement.record),
+            attempt: settlement.attempt,
+            settled: settlement.settled.clone(),
+            took: settlement.took,
+            outputs,
+        })));
+    }
+
+    fn rested(&mut self) {
+        self.tell(Signal::Rested);
+    }
+}

@@ -1,0 +1,259 @@
+//! `tidemill invoke`: what would a function make of this one event?
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::cases::{Ending, source_of};
+use super::sample::Sample;
+use super::trial::{Bytes, Delivery, PluginFrom, Trial, Tried, Written};
+use super::{Global, Output, connect, run};
+use crate::kafka::{Partition, read_one};
+use crate::manifest;
+use crate::model::{Clock, Function, Record, SystemClock};
+use crate::pipeline::Settled;
+
+/// How long the broker may take to hand over an event.
+const READ_WITHIN: Duration = Duration::from_secs(15);
+
+/// Show what a function makes of one event
+///
+/// The event goes through decoding, filters, key and handler as in production. What would be
+/// written is printed; nothing is written anywhere, no offset moves.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  sed -n 9p functions/ride-receipts/sample.jsonl | tidemill invoke functions/ride-receipts --event -
+  tidemill invoke functions/payment-screen --event payment.json --raw --key p-1
+  tidemill invoke functions/ride-receipts --event rides/0@42 --brokers localhost:9092
+
+Exit codes: 0 handled, skipped or filtered; 1 to be tried again, a dead letter, or an error;
+2 an invalid manifest.")]
+pub struct Invoke {
+    /// The function's manifest, or its folder
+    #[arg(value_name = "FILE|DIR")]
+    path: PathBuf,
+    /// A file with one record in JSON as in sample.jsonl, `-` for standard input, or the place of a record in Kafka
+    #[arg(long, value_name = "FILE|-|TOPIC/PARTITION@OFFSET")]
+    event: String,
+    /// The file is the record's value as it stands
+    #[arg(long)]
+    raw: bool,
+    /// The record's key
+    #[arg(long, requires = "raw")]
+    key: Option<String>,
+    /// A header of the record; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header, requires = "raw")]
+    headers: Vec<(String, String)>,
+    /// Which source it comes from; that of its topic, or the only one, when left out
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// A record with its place.
+#[derive(Debug)]
+struct Found {
+    sample: Sample,
+    partition: i32,
+    offset: i64,
+}
+
+impl Invoke {
+    /// Runs the verb.
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let function = self.function()?;
+        run::init_logs(&global.platform()?)?;
+        let found = match place(&self.event).filter(|_| !Path::new(&self.event).exists()) {
+            Some((partition, offset)) => read_at(global, &partition, offset)?,
+            None => Found { sample: self.read()?, partition: 0, offset: 0 },
+        };
+        let topic = found.sample.topic.as_deref();
+        let is_known = function.sources.iter().any(|source| Some(source.topic.as_str()) == topic);
+        let source = match &self.source {
+            Some(name) => source_of(&function, Some(name), None),
+            // A dead letter, or an event of another topic, can be tried as well.
+            None => source_of(&function, None, topic.filter(|_| is_known || function.sources.len() > 1)),
+        }
+        .context("--source")?;
+        let has_plugin = function.handler.as_ref().is_some_and(|handler| handler.plugin.exists());
+        let from = if has_plugin { PluginFrom::File } else { PluginFrom::Crate };
+        let mut trial = Trial::new(&function, Tried::load(&function, from)?.handler()?);
+        let now = SystemClock::start().now();
+        let record = Record {
+            topic: topic.unwrap_or(&function.sources[source].topic),
+            partition: found.partition,
+            offset: found.offset,
+            timestamp_ms: found.sample.timestamp_ms.unwrap_or(now.wall_ms),
+            key: found.sample.key.as_deref(),
+            value: found.sample.value.as_deref(),
+            headers: &found.sample.headers,
+        };
+        let delivery = trial.deliver(source, &record, 0, now);
+        match global.output {
+            Output::Text => print_text(&function, &delivery),
+            Output::Json => println!("{}", as_json(&function, &delivery)),
+        }
+        Ok(match delivery.ending() {
+            Ending::Ok | Ending::Skip | Ending::Filtered => ExitCode::SUCCESS,
+            Ending::Retry | Ending::DeadLetter | Ending::Stop => ExitCode::FAILURE,
+        })
+    }
+
+    fn function(&self) -> anyhow::Result<Arc<Function>> {
+        let mut functions = manifest::load(std::slice::from_ref(&self.path))?;
+        match (functions.pop(), functions.is_empty()) {
+            (Some(function), true) => Ok(Arc::new(function)),
+            _ => bail!("{} holds several functions: give the manifest of one", self.path.display()),
+        }
+    }
+
+    fn read(&self) -> anyhow::Result<Sample> {
+        let mut content = Vec::new();
+        if self.event == "-" {
+            io::stdin().read_to_end(&mut content).context("standard input")?;
+        } else {
+            content = std::fs::read(&self.event).with_context(|| {
+                format!("cannot read {}: a file, `-`, or TOPIC/PARTITION@OFFSET", self.event)
+            })?;
+        }
+        if self.raw {
+            let headers =
+                self.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone().into_bytes())));
+            return Ok(Sample {
+                key: self.key.clone().map(String::into_bytes),
+                value: Some(content),
+                headers: headers.collect(),
+                ..Sample::default()
+            });
+        }
+        let text = std::str::from_utf8(&content).context("not UTF-8: give --raw for a value as it stands")?;
+        Sample::parse(text).with_context(|| {
+            format!("{} is not one record in JSON (a line of sample.jsonl, or --raw)", self.event)
+        })
+    }
+}
+
+/// `TOPIC/PARTITION@OFFSET`.
+fn place(text: &str) -> Option<(Partition, i64)> {
+    let (partition, offset) = text.rsplit_once('@')?;
+    let (topic, partition) = partition.rsplit_once('/')?;
+    let partition = Partition { topic: topic.to_owned(), partition: partition.parse().ok()? };
+    let offset = offset.parse().ok().filter(|offset| *offset >= 0)?;
+    (!topic.is_empty() && partition.partition >= 0).then_some((partition, offset))
+}
+
+fn read_at(global: &Global, partition: &Partition, offset: i64) -> anyhow::Result<Found> {
+    let cluster = connect::cluster_or_dev(global)?;
+    let sample = read_one(&cluster, partition, offset, READ_WITHIN, |record| Sample {
+        topic: Some(record.topic.to_owned()),
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: (0..)
+            .map_while(|index| record.headers.get(index))
+            .map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec)))
+            .collect(),
+        timestamp_ms: Some(record.timestamp_ms),
+    })?;
+    let sample = sample.with_context(|| {
+        format!("{partition}@{offset} holds no record: a transaction's marker, an aborted or a compacted one")
+    })?;
+    Ok(Found { sample, partition: partition.partition, offset })
+}
+
+fn as_json(function: &Function, delivery: &Delivery) -> Value {
+    let mut json = json!({
+        "function": function.name.to_string(),
+        "outcome": delivery.ending().as_str(),
+        "emits": delivery.outputs().collect::<Vec<_>>(),
+    });
+    let mut put = |name: &str, value: Value| json[name] = value;
+    if let Some(reason) = delivery.reason() {
+        put("reason", reason.into());
+    }
+    if let Some(error) = delivery.error() {
+        put("error", error.into());
+    }
+    match &delivery.settled {
+        Settled::Ok { unrouted } => put("unrouted", (*unrouted).into()),
+        Settled::Retry { after: Some(after), .. } => put("retryAfterMs", (after.as_millis() as u64).into()),
+        _ => {}
+    }
+    if let Some(letter) = delivery.written.iter().find(|written| written.sink.is_none()) {
+        put("deadLetter", json!(letter));
+    }
+    json
+}
+
+fn print_text(function: &Function, delivery: &Delivery) {
+    let ending = delivery.ending();
+    match (delivery.reason(), delivery.error()) {
+        (Some(reason), Some(error)) => println!("{}: {} ({reason}): {error}", function.name, ending.as_str()),
+        (None, Some(error)) => println!("{}: {}: {error}", function.name, ending.as_str()),
+        _ => println!("{}: {}", function.name, ending.as_str()),
+    }
+    match &delivery.settled {
+        Settled::Ok { unrouted: 0 } if delivery.written.is_empty() => println!("  would emit nothing"),
+        Settled::Ok { unrouted } if *unrouted > 0 => println!("  {unrouted} outputs that no sink takes"),
+        Settled::Retry { after: Some(after), .. } => println!("  would be tried again after {after:?}"),
+        _ => {}
+    }
+    delivery.written.iter().for_each(print_written);
+}
+
+fn print_written(written: &Written) {
+    match &written.sink {
+        Some(sink) => println!("  would emit to {sink} (topic {})", written.topic),
+        None => println!("  would write a dead letter to {}", written.topic),
+    }
+    println!("    key: {}", shown(&written.key));
+    for (name, value) in &written.attributes {
+        println!("    {name}: {}", value.as_str().unwrap_or_default());
+    }
+    for (name, value) in &written.headers {
+        println!("    header {name}: {}", shown(value));
+    }
+    println!("    {}", shown(&written.value));
+}
+
+fn shown(bytes: &Bytes) -> String {
+    match bytes.text() {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_kafka_is_told_from_a_file() {
+        let found =
+            |topic: &str, partition, offset| Some((Partition { topic: topic.to_owned(), partition }, offset));
+        for (text, expected) in [
+            ("rides/0@42", found("rides", 0, 42)),
+            ("a.b-c_d/12@0", found("a.b-c_d", 12, 0)),
+            ("rides/0", None),
+            ("rides@1", None),
+            ("/0@1", None),
+            ("rides/-1@1", None),
+            ("rides/0@-1", None),
+            ("event.json", None),
+            ("-", None),
+        ] {
+            assert_eq!(place(text), expected, "{text}");
+        }
+    }
+}
