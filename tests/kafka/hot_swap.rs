@@ -22,7 +22,8 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
     let plugin = stage.folder().join("libhandler.so");
     replace(&plugin, trial_plugin());
     let stage = stage.with("/spec/handler", json!({ "plugin": plugin }));
-    let mut functions = tidemill::manifest::load(&[stage.manifest()]).unwrap_or_else(|errors| panic!("{errors}"));
+    let mut functions =
+        tidemill::manifest::load(&[stage.manifest()]).unwrap_or_else(|errors| panic!("{errors}"));
     let function = Arc::new(functions.remove(0));
     let registry = Arc::new(Registry::default());
     let handlers = Handlers::load(&function, &registry, stage.folder()).unwrap();

@@ -10,6 +10,7 @@ mod command_line;
 mod dead_letters;
 mod dev_makes_what_is_missing;
 mod fenced;
+mod formats_on_the_wire;
 mod harness_is_real;
 mod hot_swap;
 mod invoke_reads_an_event;
