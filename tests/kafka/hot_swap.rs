@@ -68,13 +68,13 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
 /// Puts a file into its place at once, as builds do.
 fn replace(place: &Path, with: &Path) {
     let beside = place.with_extension("new");
-    fs::copy(with, &beside).unwrap();
-    fs::rename(&beside, place).unwrap();
+    fs::copy(with, &beside).expect("a copy");
+    fs::rename(&beside, place).expect("a new name");
 }
 
 /// The member of the group: another after a rejoin.
 fn generation(stage: &Stage) -> Vec<String> {
-    let admin = tidemill::kafka::Admin::new(&cluster().as_cluster()).unwrap();
-    let group = admin.group(&stage.group()).unwrap();
+    let admin = tidemill::kafka::Admin::new(&cluster().as_cluster()).expect("a client");
+    let group = admin.group(&stage.group()).expect("the broker answers");
     group.members.into_iter().map(|member| member.member_id).collect()
 }

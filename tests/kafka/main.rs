@@ -15,6 +15,7 @@ mod harness_is_real;
 mod hot_swap;
 mod invoke_reads_an_event;
 mod kills;
+mod lost_offsets;
 mod rebalance;
 mod refused_outputs;
 mod shutdown;
