@@ -188,6 +188,7 @@ impl<'a> Sender<'a> {
             client_id: "tidemill-produce",
             transactional_id: None,
             transaction_timeout: Duration::ZERO,
+            limits: None,
             settings: &BTreeMap::new(),
         })?;
         Ok(Self {

@@ -11,16 +11,29 @@ use super::error::Error;
 /// Kafka's default for `max.message.bytes` (`message.max.bytes`).
 const DEFAULT_BYTES: u64 = 1_048_588;
 
-/// The largest `max.message.bytes` of these topics; the broker's default where it does not tell, which
-/// it does not without the right to describe configs.
-pub fn largest_message(cluster: &Cluster, topics: &[String]) -> u64 {
-    ask(cluster, topics).unwrap_or_else(|error| {
-        tracing::debug!("topic settings are not known: {error}");
-        DEFAULT_BYTES
-    })
+/// What topics take: their `max.message.bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// The least of them: a batch of records that is no larger fits everywhere.
+    pub smallest: u64,
+    /// The greatest of them: a record that is larger fits nowhere.
+    pub largest: u64,
 }
 
-fn ask(cluster: &Cluster, topics: &[String]) -> Result<u64, Error> {
+/// The limits of these topics; the broker's default where it does not tell, which it does not without
+/// the right to describe configs.
+pub fn message_limits(cluster: &Cluster, topics: &[String]) -> MessageLimits {
+    let told = ask(cluster, topics).unwrap_or_else(|error| {
+        tracing::debug!("topic settings are not known: {error}");
+        Vec::new()
+    });
+    MessageLimits {
+        smallest: told.iter().copied().min().unwrap_or(DEFAULT_BYTES),
+        largest: told.iter().copied().max().unwrap_or(DEFAULT_BYTES),
+    }
+}
+
+fn ask(cluster: &Cluster, topics: &[String]) -> Result<Vec<u64>, Error> {
     let admin: AdminClient<DefaultClientContext> =
         cluster.client_config().create().map_err(|error| Error::of_call(&error))?;
     let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
@@ -35,5 +48,5 @@ fn ask(cluster: &Cluster, topics: &[String]) -> Result<u64, Error> {
         let value = resource.get("max.message.bytes")?.value.clone()?;
         value.parse().ok()
     });
-    Ok(told.max().unwrap_or(DEFAULT_BYTES))
+    Ok(told.collect())
 }

@@ -253,6 +253,14 @@ impl Consumer {
         partition::committed(&list)
     }
 
+    /// All partitions of a topic.
+    pub fn partitions(&self, topic: &str, wait: Duration) -> Result<Vec<Partition>, Error> {
+        let metadata = self.base.fetch_metadata(Some(topic), wait).map_err(|error| Error::of_call(&error))?;
+        let found = metadata.topics().iter().filter(|found| found.name() == topic);
+        let partitions = found.flat_map(|topic| topic.partitions());
+        Ok(partitions.map(|found| Partition { topic: topic.to_owned(), partition: found.id() }).collect())
+    }
+
     /// First and next offset of a partition.
     pub fn ends(&self, partition: &Partition, wait: Duration) -> Result<(i64, i64), Error> {
         self.base

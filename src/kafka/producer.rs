@@ -20,6 +20,7 @@ use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka_sys as sys;
 
+use super::admin_configs::MessageLimits;
 use super::client::ClientLog;
 use super::cluster::Cluster;
 use super::consumer::Consumer;
@@ -38,6 +39,8 @@ pub struct ProducerConfig<'a> {
     /// How long the broker lets a transaction stand open: also how long a dead worker's outputs can
     /// hold up readers.
     pub transaction_timeout: Duration,
+    /// What the topics take that it writes; `None`: as the client's defaults have it.
+    pub limits: Option<MessageLimits>,
     /// Settings of the function, checked by the manifest not to be the engine's own.
     pub settings: &'a BTreeMap<String, String>,
 }
@@ -157,12 +160,26 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("batch.num.messages", "10000"),
 ];
 
+/// librdkafka's default for `batch.size` and `message.max.bytes`.
+const CLIENT_BYTES: u64 = 1_000_000;
+/// Below the broker's default for `socket.request.max.bytes` (100 MiB): a larger request closes the connection.
+const REQUEST_BYTES: u64 = 100_000_000;
+/// What a batch's own fields take at most.
+const BATCH_HEADROOM: u64 = 128;
+
 impl Producer {
     /// Makes a producer; a transactional one begins with [`Producer::init_transactions`].
     pub fn new(config: &ProducerConfig<'_>) -> Result<Self, Error> {
         let mut client = config.cluster.client_config();
         for (name, value) in DEFAULTS {
             client.set(name, value);
+        }
+        if let Some(MessageLimits { smallest, largest }) = config.limits {
+            // The broker's limit holds for whole batches: one that is larger is refused with all its records. The
+            // client's own limit would refuse records that their topic takes.
+            let batch = smallest.saturating_sub(BATCH_HEADROOM).clamp(1, CLIENT_BYTES);
+            let record = largest.clamp(CLIENT_BYTES, REQUEST_BYTES);
+            client.set("batch.size", batch.to_string()).set("message.max.bytes", record.to_string());
         }
         for (name, value) in config.settings {
             client.set(name, value);

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::handlers::Handlers;
 use super::{Shared, Stop, prepare};
+use crate::kafka::{MessageLimits, message_limits};
 use crate::model::{Class, Function, Guarantee};
 use crate::observe::{FunctionInfo, FunctionReport, State};
 use crate::pipeline::{Handler, Pipeline};
@@ -115,12 +116,20 @@ impl Runner {
         }
     }
 
+    /// What the sinks and the dead-letter topic take.
+    fn limits(&self) -> MessageLimits {
+        let sinks = self.function.sinks.iter().map(|sink| &sink.topic);
+        let topics: Vec<String> = sinks.chain([&self.function.delivery.dead_letter_topic]).cloned().collect();
+        message_limits(&self.shared.cluster, &topics)
+    }
+
     fn run_worker(&self, slot: u32, report: &FunctionReport) -> anyhow::Result<()> {
         let config = Config {
             function: Arc::clone(&self.function),
             cluster: self.shared.cluster.clone(),
             instance: self.shared.instance.clone(),
             slot,
+            limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
             clock: Arc::clone(&self.shared.clock),
         };

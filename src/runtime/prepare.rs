@@ -6,10 +6,11 @@
 //! where the function was registered and not where the log stands by then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{LOOK_EVERY, Shared, Stop};
 use crate::kafka::admin::{Isolation, NewTopic, OffsetAt};
-use crate::kafka::{Admin, AdminError, Cluster, Commit, Partition, largest_message};
+use crate::kafka::{Admin, AdminError, Cluster, Commit, Partition, message_limits};
 use crate::manifest::{self, HEADROOM_BYTES};
 use crate::model::{Function, StartAt};
 use crate::observe::{FunctionReport, State};
@@ -44,6 +45,9 @@ pub enum PrepareError {
     },
 }
 
+/// How long one question may take: a stop is heard between two of them.
+const ASK_WAIT: Duration = Duration::from_secs(5);
+
 /// Waits for topics, makes those that are to be made, registers start offsets. `false`: told to stop.
 pub(super) fn prepare(
     function: &Function,
@@ -51,11 +55,35 @@ pub(super) fn prepare(
     stop: &Stop,
     report: &FunctionReport,
 ) -> Result<bool, PrepareError> {
-    let admin = Admin::new(&shared.cluster)?;
-    let Some(sources) = wait_for_sources(function, &admin, stop, report)? else {
+    let admin = Admin::new(&shared.cluster)?.within(ASK_WAIT);
+    let mut is_away_said = false;
+    loop {
+        match try_prepare(function, shared, &admin, stop, report) {
+            Err(PrepareError::Kafka(error)) if error.is_transient() => {
+                if !std::mem::replace(&mut is_away_said, true) {
+                    tracing::warn!("waiting for kafka: {error}");
+                }
+            }
+            result => return result,
+        }
+        if stop.wait(LOOK_EVERY) {
+            return Ok(false);
+        }
+    }
+}
+
+/// One try; an error that passes by itself is the caller's to wait out.
+fn try_prepare(
+    function: &Function,
+    shared: &Shared,
+    admin: &Admin,
+    stop: &Stop,
+    report: &FunctionReport,
+) -> Result<bool, PrepareError> {
+    let Some(sources) = wait_for_sources(function, admin, stop, report)? else {
         return Ok(false);
     };
-    make_topics(function, &shared.cluster, &admin)?;
+    make_topics(function, &shared.cluster, admin)?;
     let group = admin.group(&function.group)?;
     if let Some(foreign) = group.members.iter().find(|member| !member.client_id.starts_with(CLIENT_ID_PREFIX))
     {
@@ -64,7 +92,7 @@ pub(super) fn prepare(
             client_id: foreign.client_id.clone(),
         });
     }
-    register(function, &admin, &sources)?;
+    register(function, admin, &sources)?;
     Ok(true)
 }
 
@@ -77,7 +105,6 @@ fn wait_for_sources(
 ) -> Result<Option<BTreeMap<String, usize>>, PrepareError> {
     let names: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
     let mut said = BTreeSet::new();
-    let mut is_away_said = false;
     loop {
         match admin.topics(&names) {
             Ok(found) => {
@@ -93,11 +120,6 @@ fn wait_for_sources(
                         "waiting for a topic that does not exist; create it, or mend the manifest"
                     );
                     report.set_state(State::Waiting { topic });
-                }
-            }
-            Err(error @ AdminError::Unreachable { .. }) => {
-                if !std::mem::replace(&mut is_away_said, true) {
-                    tracing::warn!("waiting for kafka: {error}");
                 }
             }
             Err(error) => return Err(error.into()),
@@ -123,7 +145,7 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
     let mut making = Vec::new();
     for mut topic in new {
         if !topic.sized_after.is_empty() {
-            let largest = largest_message(cluster, &topic.sized_after);
+            let largest = message_limits(cluster, &topic.sized_after).largest;
             topic
                 .create
                 .config

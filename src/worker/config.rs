@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::Cluster;
+use crate::kafka::{Cluster, MessageLimits};
 use crate::model::{Clock, Function, Guarantee};
 use crate::observe::Exposition;
 
@@ -18,6 +18,8 @@ pub struct Config {
     pub instance: String,
     /// Which of the function's workers in this process, from 0.
     pub slot: u32,
+    /// What the topics take that it writes; `None`: not known.
+    pub limits: Option<MessageLimits>,
     /// Where its numbers are published.
     pub exposition: Exposition,
     /// Time.

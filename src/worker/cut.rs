@@ -63,17 +63,19 @@ impl Worker {
     /// Undoes what was done since the last cut, because of `error`.
     pub(super) fn fail(&mut self, error: Error) -> Result<(), Stopped> {
         self.accuse()?;
-        let is_fenced = matches!(error, Error::Fenced(_));
-        if is_fenced {
-            Fenced { transactional_id: &self.config.transactional_id() }.emit(&mut self.meter);
-        }
-        let needs_producer = match error {
+        let aborted = match error {
             Error::Refused(_) | Error::Config(_) => return Err(error.into()),
-            Error::Fenced(_) | Error::Fatal(_) | Error::Unknown(_) => true,
-            _ => self.outputs.abort().is_err(),
+            Error::Fenced(_) | Error::Fatal(_) | Error::Unknown(_) => Err(error.clone()),
+            _ => self.outputs.abort(),
         };
+        // Often it is the abort that tells: what the broker refused before looks like any refusal.
+        if let Err(Error::Fenced(_)) = aborted {
+            Fenced { transactional_id: &self.config.transactional_id() }.emit(&mut self.meter);
+            self.outputs.fenced(&self.config);
+        }
         let began = self.now().elapsed;
-        self.recovery = Some(Recovery { began, cause: error, needs_producer, is_fenced, is_said: false });
+        let needs_producer = aborted.is_err();
+        self.recovery = Some(Recovery { began, cause: error, needs_producer, is_said: false });
         self.held = None;
         self.must_cut = false;
         self.is_alone = false;

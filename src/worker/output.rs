@@ -91,6 +91,7 @@ impl Outputs {
             client_id: &config.client_id(),
             transactional_id: is_exactly_once.then_some(&id),
             transaction_timeout: config.transaction_timeout(),
+            limits: config.limits,
             settings: &function.kafka.producer,
         })?;
         let mut names: Vec<String> = function.sinks.iter().map(|sink| sink.topic.clone()).collect();
@@ -115,24 +116,26 @@ impl Outputs {
         if self.is_exactly_once { self.producer.init_transactions(wait) } else { Ok(()) }
     }
 
-    /// Makes a new producer under the same id, which fences the old one. Fenced twice in a minute
-    /// means that somebody else uses the id too: take a new one and say so.
-    pub fn renew(&mut self, config: &Config, was_fenced: bool) -> Result<(), Error> {
+    /// This producer was fenced. Twice in a minute means that somebody else uses the id too: from the next
+    /// [`Outputs::renew`] on, take a new one, and say so.
+    pub fn fenced(&mut self, config: &Config) {
         let now = config.clock.now().elapsed;
-        let is_contested = was_fenced
-            && self.fenced_at.is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60));
-        let epoch = if is_contested { self.epoch + 1 } else { self.epoch };
-        if is_contested {
+        let last = self.fenced_at.replace(now);
+        if last.is_some_and(|last| now.saturating_sub(last) < Duration::from_secs(60)) {
+            self.epoch += 1;
             tracing::error!(
                 id = config.transactional_id(),
-                epoch,
+                epoch = self.epoch,
                 "fenced twice in a minute: another process uses this transactional id; taking a new one. \
                  Give each process its own instance id"
             );
         }
-        let fresh = Self::connect(config, epoch)?;
-        let fenced_at = if was_fenced { Some(now) } else { self.fenced_at };
-        *self = Self { fenced_at, ..fresh };
+    }
+
+    /// Makes a new producer under the same id, which fences the old one.
+    pub fn renew(&mut self, config: &Config) -> Result<(), Error> {
+        let fresh = Self::connect(config, self.epoch)?;
+        *self = Self { fenced_at: self.fenced_at, ..fresh };
         self.init(ASK_WAIT * 5)
     }
 

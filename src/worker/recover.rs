@@ -23,8 +23,6 @@ pub struct Recovery {
     pub cause: Error,
     /// The producer is of no use any more.
     pub needs_producer: bool,
-    /// It was fenced.
-    pub is_fenced: bool,
     /// The wait was logged.
     pub is_said: bool,
 }
@@ -60,9 +58,7 @@ impl Worker {
             return Ok(());
         };
         if recovery.needs_producer {
-            // Counted once: a try that the brokers do not answer fences nobody.
-            let was_fenced = std::mem::take(&mut recovery.is_fenced);
-            self.outputs.renew(&self.config, was_fenced)?;
+            self.outputs.renew(&self.config)?;
             recovery.needs_producer = false;
         }
         let partitions: Vec<Partition> = self.lanes.iter().map(|lane| lane.partition.clone()).collect();

@@ -5,9 +5,15 @@
 mod harness;
 
 mod admin;
+mod broker_outage;
 mod command_line;
+mod dead_letters;
 mod dev_makes_what_is_missing;
 mod harness_is_real;
 mod invoke_reads_an_event;
 mod kills;
 mod rebalance;
+mod refused_outputs;
+mod shutdown;
+mod start_offsets;
+mod zombie;

@@ -118,6 +118,7 @@ impl Feed {
             client_id: "tidemill-dev-feed",
             transactional_id: None,
             transaction_timeout: Duration::ZERO,
+            limits: None,
             settings: &BTreeMap::new(),
         })?;
         Ok(Self {

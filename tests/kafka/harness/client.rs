@@ -178,7 +178,13 @@ impl Kafka {
 
     /// Writes records and waits until all are acknowledged. Keys land where a Java producer puts them.
     pub fn produce(&self, topic: &str, records: impl IntoIterator<Item = ToSend>) {
+        self.produce_up_to(1 << 20, topic, records);
+    }
+
+    /// The same for records of at most so many bytes.
+    pub fn produce_up_to(&self, bytes: u32, topic: &str, records: impl IntoIterator<Item = ToSend>) {
         let mut config = self.config();
+        config.set("message.max.bytes", bytes.to_string());
         config.set("partitioner", "murmur2_random").set("linger.ms", "2").set("enable.idempotence", "true");
         let producer: ThreadedProducer<Failed> =
             config.create_with_context(Failed::default()).expect("a producer");
