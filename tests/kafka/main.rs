@@ -8,3 +8,4 @@ mod admin;
 mod command_line;
 mod harness_is_real;
 mod invoke_reads_an_event;
+mod new_from_topic;
