@@ -12,6 +12,7 @@ mod dev_makes_what_is_missing;
 mod harness_is_real;
 mod invoke_reads_an_event;
 mod kills;
+mod new_from_topic;
 mod rebalance;
 mod refused_outputs;
 mod shutdown;
