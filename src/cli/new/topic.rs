@@ -58,6 +58,7 @@ fn read(cluster: &Cluster, topic: &str, starts: &[i64], most: i64) -> anyhow::Re
         // A consumer has to name a group even when it joins none.
         group: &format!("tidemill.new.{}", std::process::id()),
         client_id: "tidemill-new",
+        longest_silence: Duration::ZERO,
         settings: &BTreeMap::new(),
     })?;
     let place = |(partition, &offset): (usize, &i64)| {
