@@ -71,11 +71,11 @@ fn partitions_that_were_added_later_are_read_from_their_beginning() {
 }
 
 fn add_partitions(topic: &str, count: usize) {
-    let admin: AdminClient<DefaultClientContext> = cluster().config().create().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let admin: AdminClient<DefaultClientContext> = cluster().config().create().expect("an admin client");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let results =
         runtime.block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new()));
-    results.unwrap()[0].as_ref().unwrap();
+    results.expect("an answer")[0].as_ref().expect("more partitions");
     wait_until(WITHIN, "the partitions", || cluster().partitions(topic) == Some(count as i32));
 }
 
