@@ -268,6 +268,7 @@ mod tests {
                 std::mem::forget(worker);
             }
         }
+        exposition.counter(Id::HandlerCounts, &[("function", "default/echo"), ("name", "seen")]).increment(1);
         (exposition, status)
     }
 

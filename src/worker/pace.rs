@@ -66,10 +66,10 @@ impl CutPace {
     }
 
     /// How long until a cut is due: at the interval while records keep coming; with nothing left to read at
-    /// once, but no sooner than twice the last cut's duration, so that commits never take most of the time.
+    /// once, but from cut to cut no sooner than twice the last one's duration, so that commits never take most of the time.
     pub fn wait(&self, now: Duration, is_drained: bool) -> Duration {
         let due = if is_drained {
-            self.last_end + (self.last_took * 2).min(self.interval)
+            self.last_end + self.last_took.min(self.interval)
         } else {
             self.opened + self.interval
         };
@@ -103,13 +103,13 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_drained_worker_cuts_at_once_but_not_more_than_a_third_of_the_time() {
+    fn a_drained_worker_cuts_at_once_but_not_more_than_half_of_the_time() {
         let mut pace = CutPace::new(100 * MS, Duration::ZERO);
         assert_eq!(pace.wait(Duration::ZERO, true), Duration::ZERO);
         assert_eq!(pace.wait(Duration::ZERO, false), 100 * MS);
         pace.cut(50 * MS, 10 * MS);
-        assert_eq!(pace.wait(50 * MS, true), 20 * MS);
-        assert_eq!(pace.wait(60 * MS, true), 10 * MS);
+        assert_eq!(pace.wait(50 * MS, true), 10 * MS);
+        assert_eq!(pace.wait(55 * MS, true), 5 * MS);
         assert_eq!(pace.wait(60 * MS, false), 90 * MS);
         assert_eq!(pace.wait(200 * MS, false), Duration::ZERO);
         pace.begin(500 * MS);

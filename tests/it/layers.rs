@@ -139,7 +139,8 @@ fn nobody_sleeps_and_hopes() {
             faults.push((source.name.clone(), line));
         }
     }
-    faults.retain(|(file, _)| file != SLEEPS);
+    // The handler under trial takes long when a scenario asks for it.
+    faults.retain(|(file, _)| file != SLEEPS && file != "tests/plugins/trial/src/lib.rs");
     assert!(faults.is_empty(), "wait for a condition with a deadline instead: {faults:?}");
 }
 

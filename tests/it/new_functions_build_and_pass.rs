@@ -37,6 +37,9 @@ fn a_new_function_builds_passes_its_tests_and_loads() {
     assert!(tests.status.success(), "{}{}", text(&tests.stdout), text(&tests.stderr));
     assert!(text(&tests.stdout).contains("2 passed"), "{}", text(&tests.stdout));
 
+    let cases = tidemill(&crate_dir, &["test", "."]);
+    assert!(cases.status.success(), "{}{}", text(&cases.stdout), text(&cases.stderr));
+
     let built = tidemill(&crate_dir, &["build", ".", "--dev", "--output", "json"]);
     assert!(built.status.success(), "{}", text(&built.stderr));
     let built: Value = serde_json::from_slice(&built.stdout).unwrap();

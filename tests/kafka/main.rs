@@ -16,6 +16,7 @@ mod hot_swap;
 mod invoke_reads_an_event;
 mod kills;
 mod lost_offsets;
+mod new_from_topic;
 mod rebalance;
 mod refused_outputs;
 mod shutdown;

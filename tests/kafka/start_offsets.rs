@@ -75,7 +75,7 @@ fn add_partitions(topic: &str, count: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let results =
         runtime.block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new()));
-    results.expect("the broker answers")[0].as_ref().expect("partitions are added");
+    results.expect("an answer")[0].as_ref().expect("more partitions");
     wait_until(WITHIN, "the partitions", || cluster().partitions(topic) == Some(count as i32));
 }
 

@@ -1,6 +1,11 @@
 //! `tidemill new`: a function of one's own, that builds and whose tests pass.
 
+mod names;
+mod shape;
 mod skeleton;
+mod survey;
+mod topic;
+mod types;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +15,19 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, Output};
+use super::{Global, Output, connect};
+use survey::Found;
 
-pub use skeleton::{Sdk, Skeleton};
+pub use skeleton::{Body, Sdk, Skeleton};
 
-/// Make a function: a crate that builds, its manifest, cases and sample events.
+/// Make a function: a crate that builds, its manifest, cases and sample events
+///
+/// With --from-topic it is made for what that topic holds: format, CloudEvents type, Rust types of JSON bodies, and
+/// sample.jsonl are taken from its last records. Nothing is written to Kafka.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidemill new order-notes\n  cd order-notes && cargo test\n\n\
-    Exit codes: 0 made, 1 the folder is not empty or cannot be written.")]
+#[command(after_help = "Examples:\n  tidemill new order-notes\n  cd order-notes && cargo test\n  \
+    tidemill new order-notes --from-topic orders --brokers HOST:PORT\n\n\
+    Exit codes: 0 made, 1 the folder is not empty or cannot be written, or the topic tells nothing.")]
 pub struct New {
     /// Its name: a letter, then up to 62 of a-z, 0-9 and -
     name: String,
@@ -28,6 +38,13 @@ pub struct New {
     /// tidemill was built from, if they are still there
     #[arg(long, value_name = "DIR|URL|VERSION")]
     sdk: Option<String>,
+    /// Make it for the records of this topic
+    #[arg(long, value_name = "TOPIC")]
+    from_topic: Option<String>,
+    /// How many of the topic's last records to look at
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "from_topic",
+        value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    samples: i64,
 }
 
 /// The SDK beside the sources that this binary was built from.
@@ -39,28 +56,73 @@ impl New {
         check_name(&self.name)?;
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         check_empty(&folder)?;
-        let skeleton = Skeleton::example(&self.name, sdk(self.sdk.as_deref())?);
+        let (skeleton, found) = self.skeleton(global)?;
         skeleton.write(&folder).with_context(|| format!("cannot write into {}", folder.display()))?;
         match global.output {
-            Output::Text => print!("{}", described(&skeleton, &folder)),
+            Output::Text => print!("{}", described(&skeleton, found.as_ref(), &folder)),
             Output::Json => {
                 let files: Vec<_> = skeleton.files().into_iter().map(|(file, _)| file).collect();
-                println!("{}", json!({ "name": skeleton.name, "folder": folder, "files": files }));
+                let mut report = json!({ "name": skeleton.name, "folder": folder, "files": files });
+                if let Some(found) = found {
+                    report["found"] = json!(found);
+                }
+                println!("{report}");
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// What to write, and what the topic holds if there is one.
+    fn skeleton(&self, global: &Global) -> anyhow::Result<(Skeleton, Option<Found>)> {
+        let sdk = sdk(self.sdk.as_deref())?;
+        let Some(topic) = &self.from_topic else { return Ok((Skeleton::example(&self.name, sdk), None)) };
+        if ["-out", ".dlq"].iter().any(|end| *topic == format!("{}{end}", self.name)) {
+            bail!("`{}` would read {topic}, which it writes itself: choose another name", self.name);
+        }
+        let cluster = connect::cluster_or_dev(global)?;
+        let survey = topic::survey(&cluster, topic, self.samples)?;
+        let (skeleton, found) = survey.skeleton(&self.name, topic, sdk)?;
+        Ok((skeleton, Some(found)))
+    }
 }
 
-fn described(skeleton: &Skeleton, folder: &Path) -> String {
+/// What was learned from the topic.
+fn learned(topic: &str, found: &Found) -> String {
+    let Found { records, taken, filtered, others, .. } = found;
+    let mut text = format!("{topic} holds {}", found.format);
+    match &found.event_type {
+        Some(event_type) => {
+            text += &format!(" with {} in it; the most common type is {event_type}.\n", found.body)
+        }
+        None => text += ".\n",
+    }
+    text += &format!("Of the {records} records that were looked at the function takes {taken}");
+    if *filtered > 0 {
+        text += &format!(", its filter refuses {filtered}");
+    }
+    if *others > 0 {
+        text += &format!(", {others} are something else");
+    }
+    text += ".\n";
+    if found.sample > 0 {
+        text += &format!(
+            "sample.jsonl, cases.yaml and src/lib.rs hold data of {} of them: look before you share them.\n",
+            found.sample
+        );
+    }
+    text
+}
+
+fn described(skeleton: &Skeleton, found: Option<&Found>, folder: &Path) -> String {
     let sdk = match &skeleton.sdk {
         Sdk::Path(path) => format!("the tidemill-sdk in {}", path.display()),
         Sdk::Git(url) => format!("the tidemill-sdk of {url}"),
         Sdk::Version(version) => format!("tidemill-sdk {version}"),
     };
     let folder = folder.display();
+    let learned = found.map_or_else(String::new, |found| learned(&skeleton.topic, found) + "\n");
     format!(
-        "made {folder}:\n  \
+        "{learned}made {folder}:\n  \
          src/lib.rs      the handler and its tests\n  \
          function.yaml   what it reads and writes\n  \
          cases.yaml      events in, what must come out\n  \
@@ -74,65 +136,8 @@ fn described(skeleton: &Skeleton, folder: &Path) -> String {
     )
 }
 
-/// Names that Cargo refuses for a library, though they are names of functions.
-const TAKEN: &[&str] = &[
-    "abstract",
-    "alloc",
-    "as",
-    "async",
-    "await",
-    "become",
-    "box",
-    "break",
-    "const",
-    "continue",
-    "core",
-    "crate",
-    "do",
-    "dyn",
-    "else",
-    "enum",
-    "extern",
-    "false",
-    "final",
-    "fn",
-    "for",
-    "gen",
-    "if",
-    "impl",
-    "in",
-    "let",
-    "loop",
-    "macro",
-    "match",
-    "mod",
-    "move",
-    "mut",
-    "override",
-    "priv",
-    "proc-macro",
-    "pub",
-    "ref",
-    "return",
-    "self",
-    "static",
-    "std",
-    "struct",
-    "super",
-    "test",
-    "trait",
-    "true",
-    "try",
-    "type",
-    "typeof",
-    "unsafe",
-    "unsized",
-    "use",
-    "virtual",
-    "where",
-    "while",
-    "yield",
-];
+/// Names that Cargo refuses for a library, besides the keywords.
+const TAKEN: &[&str] = &["alloc", "core", "proc-macro", "std", "test"];
 
 /// A name must do for a function, a crate and a library.
 fn check_name(name: &str) -> anyhow::Result<()> {
@@ -144,7 +149,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
              63 in all, and end with a letter or digit"
         );
     }
-    if TAKEN.contains(&name) {
+    if TAKEN.contains(&name) || names::KEYWORDS.contains(&name) {
         bail!("`{name}` cannot be a crate's name, since Rust has a meaning for it: choose another");
     }
     Ok(())

@@ -16,12 +16,53 @@ pub struct Skeleton {
     pub topic: String,
     /// The format of that topic, as the manifest has it.
     pub format: String,
-    /// Rust: the type `Input` (`Serialize` and `Deserialize`) and those that it needs.
+    /// The CloudEvents type of the events that it takes; `None`: it takes all events.
+    pub event_type: Option<String>,
+    /// The records of the topic have keys.
+    pub is_keyed: bool,
+    /// What the payload is.
+    pub body: Body,
+    /// Rust: the type `Input` (`Serialize` and `Deserialize`) and those that it needs; for JSON only.
     pub types: String,
-    /// The JSON of an event that is an `Input`, on one line.
+    /// The JSON of an event that is an `Input`, on one line; for text the text as a JSON string, for bytes
+    /// their base64 as one.
     pub example: String,
     /// The lines of `sample.jsonl`.
     pub sample: String,
+}
+
+/// What the payload of a new function's events is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// JSON.
+    Json,
+    /// UTF-8.
+    Text,
+    /// Anything.
+    Bytes,
+}
+
+impl Body {
+    /// The word for it in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// The files that depend on it.
+    fn files(self) -> [(&'static str, &'static str); 2] {
+        let (code, cases) = match self {
+            Self::Json => (include_str!("template/json.rs.in"), include_str!("template/json.cases.yaml.in")),
+            Self::Text => (include_str!("template/text.rs.in"), include_str!("template/text.cases.yaml.in")),
+            Self::Bytes => {
+                (include_str!("template/bytes.rs.in"), include_str!("template/bytes.cases.yaml.in"))
+            }
+        };
+        [("src/lib.rs", code), ("cases.yaml", cases)]
+    }
 }
 
 /// Where a new function takes `tidemill-sdk` from.
@@ -47,11 +88,9 @@ impl Sdk {
     }
 }
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
     ("function.yaml", include_str!("template/function.yaml.in")),
-    ("src/lib.rs", include_str!("template/lib.rs.in")),
-    ("cases.yaml", include_str!("template/cases.yaml.in")),
     ("README.md", include_str!("template/README.md.in")),
     (".gitignore", include_str!("template/gitignore.in")),
 ];
@@ -64,6 +103,9 @@ impl Skeleton {
             sdk,
             topic: format!("{name}-in"),
             format: "json".to_owned(),
+            event_type: None,
+            is_keyed: true,
+            body: Body::Json,
             types: "/// What comes in.\n#[derive(Serialize, Deserialize)]\nstruct Input {\n    \
                     item: String,\n    quantity: u32,\n}"
                 .to_owned(),
@@ -87,14 +129,55 @@ impl Skeleton {
             ("{{library}}", self.name.replace('-', "_")),
             ("{{sdk}}", self.sdk.dependency()),
             ("{{topic}}", self.topic.clone()),
-            ("{{format}}", self.format.clone()),
+            ("{{source}}", self.source()),
+            ("{{sink_format}}", if self.body == Body::Bytes { "bytes" } else { "json" }.to_owned()),
+            ("{{key}}", if self.is_keyed { "k" } else { "null" }.to_owned()),
+            ("{{attributes}}", self.attributes()),
             ("{{types}}", self.types.clone()),
             ("{{example}}", self.example.clone()),
+            ("{{given}}", self.given()),
         ];
-        let mut files: Vec<_> =
-            FILES.iter().map(|(file, template)| (*file, fill(template, &values))).collect();
+        let mut files: Vec<_> = FILES
+            .iter()
+            .chain(&self.body.files())
+            .map(|(file, template)| (*file, fill(template, &values)))
+            .collect();
         files.push(("sample.jsonl", self.sample.clone()));
         files
+    }
+
+    /// The source in the manifest.
+    fn source(&self) -> String {
+        let (topic, format) = (scalar(&self.topic), &self.format);
+        let mut text = match &self.event_type {
+            None => format!("    - {{ topic: {topic}, format: {format} }}\n"),
+            Some(event_type) => format!(
+                "    - topic: {topic}\n      format: {format}\n      filters:\n        \
+                 - exact: {{ type: {} }}\n",
+                scalar(event_type)
+            ),
+        };
+        if !self.is_keyed {
+            text.push_str("      # Its records have no key. One of the body: key: { fields: [/id] }\n");
+        }
+        text
+    }
+
+    /// The example as the value of a case, where a string stands for its characters.
+    fn given(&self) -> String {
+        let is_json_string = self.body == Body::Json && self.example.starts_with('"');
+        if is_json_string {
+            serde_json::Value::from(self.example.as_str()).to_string()
+        } else {
+            self.example.clone()
+        }
+    }
+
+    /// What makes an event of a case a CloudEvent that the filter takes.
+    fn attributes(&self) -> String {
+        self.event_type.as_deref().map_or_else(String::new, |event_type| {
+            format!("\n        attributes: {{ id: \"1\", source: /cases, type: {} }}", scalar(event_type))
+        })
     }
 
     /// Writes the files into `folder`, which is made, or is there and empty.
@@ -108,6 +191,15 @@ impl Skeleton {
         }
         Ok(())
     }
+}
+
+/// A string in YAML: as it is when it can be nothing else, in quotes otherwise.
+fn scalar(text: &str) -> String {
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+    if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 
 /// `template` with each placeholder replaced, in one pass: what is filled in is not looked at again.
