@@ -377,9 +377,6 @@ impl Producer {
                 | C::InvalidTimestamp
                 | C::InvalidRecord
                 | C::TopicAuthorizationFailed
-                | C::UnknownTopicOrPartition
-                | C::UnknownTopic
-                | C::UnknownPartition
                 | C::PolicyViolation
                 | C::InvalidTopic
         );

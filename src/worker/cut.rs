@@ -89,7 +89,18 @@ impl Worker {
 
     /// Finds the events whose outputs were refused.
     fn accuse(&mut self) -> Result<(), Stopped> {
-        for refusal in self.outputs.refusals().into_iter().filter(|refusal| refusal.is_final) {
+        let (refused, put_off): (Vec<_>, Vec<_>) =
+            self.outputs.refusals().into_iter().partition(|refusal| refusal.is_final);
+        // A topic that is gone or a broker that is away is no event's fault: tried again, and said.
+        if let Some(first) = put_off.first() {
+            tracing::warn!(
+                topic = first.topic,
+                outputs = put_off.len(),
+                "outputs not taken: {}",
+                first.reason
+            );
+        }
+        for refusal in refused {
             let Some(lane) = self.lanes.by_number(refusal.origin.lane()) else {
                 continue;
             };

@@ -88,7 +88,10 @@ impl Stage {
         let folder = self.folder.path().join("function");
         fs::create_dir_all(&folder).expect("a folder");
         // JSON is YAML.
-        fs::write(folder.join("function.yaml"), self.manifest.to_string()).expect("a manifest");
+        // Put there whole: a worker that was spawned before may be reading it just now.
+        let draft = folder.join(format!(".draft-{:?}", std::thread::current().id()));
+        fs::write(&draft, self.manifest.to_string()).expect("a manifest");
+        fs::rename(draft, folder.join("function.yaml")).expect("a manifest");
         folder
     }
 
