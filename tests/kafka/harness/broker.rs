@@ -179,6 +179,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group.consumer.heartbeat.interval.ms", "1000"),
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500"),
     ("log.segment.bytes", "4194304"),
+    // Scenarios use timestamps of years ago; the first look for expired records comes 30 s after the start.
+    ("log.retention.ms", "-1"),
     ("log.index.size.max.bytes", "1048576"),
     ("log.cleaner.threads", "1"),
     ("log.cleaner.dedupe.buffer.size", "8388608"),
