@@ -98,7 +98,7 @@ impl Invoke {
             timestamp_ms: found.sample.timestamp_ms.unwrap_or(now.wall_ms),
             key: found.sample.key.as_deref(),
             value: found.sample.value.as_deref(),
-            headers: &found.sample.headers,
+            headers: &found.sample.borrowed_headers(),
         };
         let delivery = trial.deliver(source, &record, 0, now);
         match global.output {
@@ -160,8 +160,7 @@ fn read_at(global: &Global, partition: &Partition, offset: i64) -> anyhow::Resul
         topic: Some(record.topic.to_owned()),
         key: record.key.map(<[u8]>::to_vec),
         value: record.value.map(<[u8]>::to_vec),
-        headers: (0..)
-            .map_while(|index| record.headers.get(index))
+        headers: (record.headers().iter())
             .map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec)))
             .collect(),
         timestamp_ms: Some(record.timestamp_ms),

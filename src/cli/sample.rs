@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 
 use crate::codec::attribute;
 use crate::codec::rfc3339::Timestamp;
-use crate::model::{Header, Record};
+use crate::model::{Header, Record, lend_headers};
 
 /// One record of a sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,14 +75,12 @@ impl Sample {
 
     /// The headers as a writer takes them.
     pub fn borrowed_headers(&self) -> Vec<Header<'_>> {
-        let headers = self.headers.iter();
-        headers.map(|(name, value)| Header { name, value: value.as_deref() }).collect()
+        lend_headers(&self.headers)
     }
 }
 
 /// Writes a record as one line, without the line's end.
 pub fn render(record: &Record<'_>) -> String {
-    let headers = (0..).map_while(|index| record.headers.get(index)).collect::<Vec<_>>();
     let utf8 = |bytes: Option<&'_ [u8]>| bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
     let base64 = |bytes: Option<&[u8]>| match bytes {
         Some(bytes) if std::str::from_utf8(bytes).is_err() => Some(STANDARD.encode(bytes)),
@@ -99,7 +97,7 @@ pub fn render(record: &Record<'_>) -> String {
         key_base64,
         value: value_base64.is_none().then(|| utf8(record.value).map(embedded)),
         value_base64,
-        headers: (!headers.is_empty()).then_some(PrintedHeaders(&headers)),
+        headers: (!record.headers().is_empty()).then_some(PrintedHeaders(record.headers())),
     };
     serde_json::to_string(&printed).expect("strings, numbers and checked JSON can always be written")
 }
@@ -414,7 +412,7 @@ mod tests {
                 timestamp_ms,
                 key: key.as_deref(),
                 value: value.as_deref(),
-                headers: &headers,
+                headers: &lend_headers(&headers),
             };
             let line = render(&record);
             prop_assert!(!line.contains('\n'));

@@ -181,10 +181,8 @@ fn write_text(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
         write!(out, "  {}", time.as_str())?;
     }
     writeln!(out, "  key {}", Shown(record.key))?;
-    let mut index = 0;
-    while let Some(header) = record.headers.get(index) {
+    for header in record.headers() {
         writeln!(out, "  {}: {}", header.name, Shown(header.value))?;
-        index += 1;
     }
     writeln!(out, "  {}", Shown(record.value))
 }

@@ -48,7 +48,7 @@ fn deliver(trial: &mut Trial, function: &Function, number: usize, given: &Given)
         timestamp_ms: given.sample.timestamp_ms.unwrap_or(now.wall_ms),
         key: given.sample.key.as_deref(),
         value: given.sample.value.as_deref(),
-        headers: &given.sample.headers,
+        headers: &given.sample.borrowed_headers(),
     };
     trial.deliver(given.source, &record, given.failed, now)
 }

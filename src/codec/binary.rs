@@ -8,9 +8,7 @@ use crate::model::{Record, Shape};
 /// Checks the attributes of a record in binary mode.
 pub(super) fn check(record: &Record<'_>) -> Result<Shape, DecodeError> {
     let mut present = [false; REQUIRED.len()];
-    let mut index = 0;
-    while let Some(header) = record.headers.get(index) {
-        index += 1;
+    for header in record.headers() {
         let Some(name) = header.name.strip_prefix(PREFIX) else { continue };
         // Kafka's null means "not set", and the last header of a name counts.
         match header.value {

@@ -36,7 +36,10 @@ pub fn decode<'a>(record: Record<'a>, source: &'a Source) -> Result<Event<'a>, D
 pub fn decode_in_place(event: &mut Event<'_>, format: Format) -> Result<(), DecodeError> {
     match format {
         Format::Bytes => Ok(()),
-        format => look_into(format, event),
+        format => {
+            event.is_opaque = false;
+            look_into(format, event)
+        }
     }
 }
 
@@ -80,15 +83,13 @@ struct Hints<'a> {
 
 impl<'a> Hints<'a> {
     fn of(record: &Record<'a>) -> Result<Self, DecodeError> {
-        let headers = record.headers;
-        let (mut content_type, mut is_binary, mut index) = (None, false, 0);
-        while let Some(header) = headers.get(index) {
+        let (mut content_type, mut is_binary) = (None, false);
+        for header in record.headers() {
             match header.name {
                 "content-type" => content_type = header.value,
                 "ce_specversion" => is_binary = true,
                 _ => {}
             }
-            index += 1;
         }
         let content_type =
             content_type.map(std::str::from_utf8).transpose().map_err(|_| DecodeError::ContentType)?;

@@ -32,7 +32,7 @@ use rdkafka_sys as sys;
 use super::client::ClientLog;
 use super::cluster::Cluster;
 use super::error::Error;
-use super::message::{Message, TopicHandle};
+use super::message::{LazyHeaders, Message, TopicHandle};
 use super::partition::{self, Commit, Committed, Partition};
 use crate::model::Record;
 
@@ -140,6 +140,8 @@ pub struct Consumer {
     // Declared before `base`, so that messages and queue go before their client.
     batch: VecDeque<Message>,
     raw: Vec<*mut sys::rd_kafka_message_t>,
+    /// Of the record at the head.
+    headers: LazyHeaders,
     queue: Queue,
     names: Vec<(TopicHandle, String)>,
     /// Assigned and not released. librdkafka refuses a release that names any other, and then waits for
@@ -208,6 +210,7 @@ impl Consumer {
         Ok(Self {
             batch: VecDeque::with_capacity(BATCH),
             raw: vec![ptr::null_mut(); BATCH],
+            headers: LazyHeaders::new(),
             queue,
             names: Vec::new(),
             assigned: HashSet::new(),
@@ -396,7 +399,10 @@ impl Consumer {
         let topic = self.names[name].1.as_str();
         let error = message.error();
         if error as i32 == 0 {
-            return Some(Fetched::Record(message.record(topic)));
+            // SAFETY: they are lent together with the message at the head, for as long as this consumer stays
+            // borrowed, and stand for the next one before that is lent.
+            unsafe { self.headers.stand_for(message) };
+            return Some(Fetched::Record(message.record(topic, &self.headers)));
         }
         let (partition, offset) = (message.partition(), message.offset());
         Some(match error {

@@ -1,5 +1,6 @@
 //! One fetched record, still in librdkafka's memory: lent, not copied.
 
+use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
 use std::os::raw::c_char;
 use std::ptr;
@@ -64,9 +65,10 @@ impl Message {
         unsafe { CStr::from_ptr(sys::rd_kafka_message_errstr(self.raw)) }.to_string_lossy().into_owned()
     }
 
-    /// The record, borrowed. `topic` is handed in so that the name is not looked up per record.
+    /// The record, borrowed. `topic` is handed in so that the name is not looked up per record, `headers` stand for
+    /// those of this message.
     #[inline]
-    pub(super) fn record<'a>(&'a self, topic: &'a str) -> Record<'a> {
+    pub(super) fn record<'a>(&'a self, topic: &'a str, headers: &'a LazyHeaders) -> Record<'a> {
         let message = self.get();
         let bytes = |start: *mut std::os::raw::c_void, length: usize| {
             // SAFETY: pointers and lengths of key and payload belong to the live message.
@@ -82,29 +84,70 @@ impl Message {
             timestamp_ms,
             key: bytes(message.key, message.key_len),
             value: bytes(message.payload, message.len),
-            headers: self,
+            headers,
         }
     }
 }
 
-impl Headers for Message {
-    fn get(&self, index: usize) -> Option<Header<'_>> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: librdkafka parses the headers on the first call and keeps them with the message;
-        // a message belongs to one thread, so nobody parses at the same time.
-        unsafe {
-            if sys::rd_kafka_message_headers(self.raw, &mut headers) as i32 != 0 {
-                return None;
-            }
-            let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null(), 0);
+/// The headers of one message, listed when somebody asks, in a list whose memory goes from message to message.
+pub(super) struct LazyHeaders {
+    raw: *mut sys::rd_kafka_message_t,
+    listed: OnceCell<Vec<Header<'static>>>,
+    empty: Cell<Vec<Header<'static>>>,
+}
+
+impl LazyHeaders {
+    pub(super) fn new() -> Self {
+        Self { raw: ptr::null_mut(), listed: OnceCell::new(), empty: Cell::default() }
+    }
+
+    /// Those of `message` from now on.
+    ///
+    /// # Safety
+    /// They are not asked for once `message` is gone.
+    #[inline]
+    pub(super) unsafe fn stand_for(&mut self, message: &Message) {
+        self.raw = message.raw;
+        if let Some(mut list) = self.listed.take() {
+            list.clear();
+            self.empty.set(list);
+        }
+    }
+}
+
+impl Headers for LazyHeaders {
+    fn list(&self) -> &[Header<'_>] {
+        self.listed.get_or_init(|| {
+            let mut list = self.empty.take();
+            // SAFETY: the message is alive, by the promise given to `stand_for`, and so are its headers: nobody
+            // sees them as `'static`, since `list` lends them for as long as `self` is borrowed.
+            unsafe { list_headers(self.raw, &mut list) };
+            list
+        })
+    }
+}
+
+/// # Safety
+/// `message` is alive, and outlives what is listed.
+unsafe fn list_headers(message: *mut sys::rd_kafka_message_t, list: &mut Vec<Header<'static>>) {
+    let mut headers = ptr::null_mut();
+    // SAFETY: librdkafka parses the headers on the first call and keeps them with the message; a message belongs to
+    // one thread, so nobody parses at the same time.
+    if unsafe { sys::rd_kafka_message_headers(message, &mut headers) } as i32 != 0 {
+        return;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut size) = (ptr::null::<c_char>(), ptr::null(), 0);
+        // SAFETY: the headers live as long as the message; the three results are ours. A name is a C string.
+        list.push(unsafe {
             if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) as i32 != 0 {
-                return None;
+                return;
             }
             // A name that is no UTF-8 breaks the protocol (KIP-82: names are strings); it matches nothing.
             let name = CStr::from_ptr(name).to_str().unwrap_or("");
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
-            Some(Header { name, value })
-        }
+            Header { name, value }
+        });
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Event<'a> {
     pub source: &'a str,
     /// Where the attributes are.
     pub shape: Shape,
+    /// Nobody looked into it: its format is `bytes`.
+    pub is_opaque: bool,
     /// The payload: the record's value, or the `data` of a structured CloudEvent. `None` is null.
     pub data: Option<Cow<'a, [u8]>>,
     /// The payload's media type, if known (`content-type`, `datacontenttype`, or the format's).
@@ -45,6 +47,7 @@ impl<'a> Event<'a> {
             record,
             source,
             shape: Shape::Plain,
+            is_opaque: true,
             data: record.value.map(Cow::Borrowed),
             content_type: None,
             key: record.key.map(Cow::Borrowed),
@@ -87,15 +90,9 @@ impl<'a> Event<'a> {
     }
 
     fn header_attribute(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut index = 0;
-        let mut found = None;
-        while let Some(header) = self.record.headers.get(index) {
-            if header.name.strip_prefix("ce_") == Some(name) {
-                found = header.value.and_then(|value| std::str::from_utf8(value).ok());
-            }
-            index += 1;
-        }
-        found.map(Cow::Borrowed)
+        let mut headers = self.record.headers().iter().rev();
+        let found = headers.find(|header| header.name.strip_prefix("ce_") == Some(name))?;
+        std::str::from_utf8(found.value?).ok().map(Cow::Borrowed)
     }
 
     fn made_up(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -9,23 +9,16 @@ pub struct Header<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Headers that are looked at only when somebody asks: librdkafka parses a record's headers on first
-/// use, and most bytes-to-bytes functions never do.
+/// The headers of a record, listed when somebody asks: librdkafka parses them on demand, and for a record that is
+/// only copied that is a tenth of the work, even if there are none.
 pub trait Headers {
-    /// The header at `index`, in the record's order; `None` past the end.
-    fn get(&self, index: usize) -> Option<Header<'_>>;
+    /// All of them, in the record's order.
+    fn list(&self) -> &[Header<'_>];
+}
 
-    /// The last header called `name`: in Kafka the last one wins (`Headers.lastHeader`).
-    fn last(&self, name: &str) -> Option<Header<'_>> {
-        let mut found = None;
-        let mut index = 0;
-        while let Some(header) = self.get(index) {
-            if header.name == name {
-                found = Some(header);
-            }
-            index += 1;
-        }
-        found
+impl Headers for Vec<Header<'_>> {
+    fn list(&self) -> &[Header<'_>] {
+        self
     }
 }
 
@@ -34,28 +27,14 @@ pub trait Headers {
 pub struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn get(&self, _index: usize) -> Option<Header<'_>> {
-        None
+    fn list(&self) -> &[Header<'_>] {
+        &[]
     }
 }
 
-impl Headers for [Header<'_>] {
-    fn get(&self, index: usize) -> Option<Header<'_>> {
-        <[Header<'_>]>::get(self, index).copied()
-    }
-}
-
-impl Headers for Vec<Header<'_>> {
-    fn get(&self, index: usize) -> Option<Header<'_>> {
-        self.as_slice().get(index).copied()
-    }
-}
-
-impl Headers for Vec<(String, Option<Vec<u8>>)> {
-    fn get(&self, index: usize) -> Option<Header<'_>> {
-        let (name, value) = self.as_slice().get(index)?;
-        Some(Header { name, value: value.as_deref() })
-    }
+/// Headers that somebody owns, as a record lends them.
+pub fn lend_headers(owned: &[(String, Option<Vec<u8>>)]) -> Vec<Header<'_>> {
+    owned.iter().map(|(name, value)| Header { name, value: value.as_deref() }).collect()
 }
 
 /// One record of one partition.
@@ -73,6 +52,18 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is Kafka's null (a tombstone on a compacted topic).
     pub value: Option<&'a [u8]>,
-    /// The headers, parsed on demand.
+    /// The headers: see [`Record::headers`].
     pub headers: &'a dyn Headers,
+}
+
+impl<'a> Record<'a> {
+    /// The headers, in order.
+    pub fn headers(&self) -> &'a [Header<'a>] {
+        self.headers.list()
+    }
+
+    /// The last header called `name`: in Kafka the last one wins (`Headers.lastHeader`).
+    pub fn header(&self, name: &str) -> Option<&'a Header<'a>> {
+        self.headers().iter().rev().find(|header| header.name == name)
+    }
 }

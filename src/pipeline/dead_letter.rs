@@ -49,13 +49,7 @@ impl DeadLetters {
             ("tidemill-timestamp", timestamp.format(record.timestamp_ms)),
         ];
         let mut headers = self.headers.lend();
-        let mut index = 0;
-        while let Some(header) = record.headers.get(index) {
-            if !header.name.starts_with(PREFIX) {
-                headers.push(header);
-            }
-            index += 1;
-        }
+        headers.extend(record.headers().iter().filter(|header| !header.name.starts_with(PREFIX)));
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         writer.write(&OutRecord {
             target: Target::DeadLetter,

@@ -35,7 +35,7 @@ impl Subject for Event<'_> {
     }
 
     fn header(&self, name: &str) -> Option<Option<&[u8]>> {
-        self.record.headers.last(name).map(|header| header.value)
+        self.record.header(name).map(|header| header.value)
     }
 
     fn json(&self) -> Option<&Value> {

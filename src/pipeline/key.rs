@@ -162,8 +162,7 @@ impl Keyer {
 }
 
 fn header_key<'a>(event: &Event<'a>, name: &str) -> Result<Cow<'a, [u8]>, KeyError> {
-    let headers = event.record.headers;
-    let value = headers.last(name).and_then(|header| header.value);
+    let value = event.record.header(name).and_then(|header| header.value);
     value.map(Cow::Borrowed).ok_or_else(|| KeyError::NoHeader { header: name.to_owned() })
 }
 
@@ -171,15 +170,9 @@ fn attribute_key<'a>(event: &Event<'a>, name: &str) -> Result<Cow<'a, [u8]>, Key
     let missing = || KeyError::NoAttribute { what: "key", attribute: name.to_owned() };
     if event.shape == Shape::Binary && name != "datacontenttype" {
         // Borrowed from the record, which outlives the event.
-        let headers = event.record.headers;
-        let (mut index, mut found) = (0, None);
-        while let Some(header) = headers.get(index) {
-            if header.name.strip_prefix(PREFIX) == Some(name) {
-                found = header.value;
-            }
-            index += 1;
-        }
-        return found.map(Cow::Borrowed).ok_or_else(missing);
+        let mut headers = event.record.headers().iter().rev();
+        let found = headers.find(|header| header.name.strip_prefix(PREFIX) == Some(name));
+        return found.and_then(|header| header.value).map(Cow::Borrowed).ok_or_else(missing);
     }
     let value = event.attribute(name).ok_or_else(missing)?;
     Ok(Cow::Owned(value.into_owned().into_bytes()))

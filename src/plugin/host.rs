@@ -154,7 +154,7 @@ impl Told {
 unsafe extern "C" fn header(context: *mut c_void, index: usize, out: *mut abi::Header) -> i32 {
     // SAFETY: the contract: the context of this call.
     let frame = unsafe { Frame::behind(context) };
-    let header = frame.call.as_ref().and_then(|(event, _)| event.record.headers.get(index));
+    let header = frame.call.as_ref().and_then(|(event, _)| event.record.headers().get(index).copied());
     let Some(header) = header else { return abi::ABSENT };
     let found = abi::Header {
         name: abi::Slice::of(header.name.as_bytes()),

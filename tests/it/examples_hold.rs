@@ -111,7 +111,7 @@ fn totals(name: &str, lines: &str) -> BTreeMap<String, usize> {
             timestamp_ms: sample.timestamp_ms.unwrap_or(0),
             key: sample.key.as_deref(),
             value: sample.value.as_deref(),
-            headers: &sample.headers,
+            headers: &sample.borrowed_headers(),
         };
         let source = pipeline.source_of(topic).expect("the topic of a source");
         let now = Moment { wall_ms: 0, elapsed: Duration::ZERO };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidemill::model::{
     CloudEventsMode, CloudEventsSink, Delivery, Emit, Filter, Format, Function, FunctionName, Guarantee,
     KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, Sink, Source, StartAt,
-    TimeSpec,
+    TimeSpec, lend_headers,
 };
 use tidemill::pipeline::{OutRecord, Target, Writer};
 
@@ -72,7 +72,8 @@ impl Stored {
             timestamp_ms: self.timestamp_ms,
             key: self.key.as_deref(),
             value: self.value.as_deref(),
-            headers: &self.headers,
+            // Leaked: a test's memory goes with its process.
+            headers: Box::leak(Box::new(lend_headers(&self.headers))),
         }
     }
 }

@@ -208,7 +208,7 @@ fn event_json(happening: &Happening, invoke: Option<&str>) -> Value {
 
 /// As a line of a sample; of an output partition and offset are not known.
 fn record_json(record: &OwnedRecord) -> Value {
-    let mut value = serde_json::from_str(&sample::render(&record.borrowed())).unwrap_or_default();
+    let mut value = serde_json::from_str(&record.lend(sample::render)).unwrap_or_default();
     if let Value::Object(object) = &mut value
         && record.offset < 0
     {

@@ -60,7 +60,7 @@ fn keep(folder: &Path, count: &mut usize, record: &OwnedRecord) -> Option<PathBu
         return file.exists().then_some(file);
     }
     fs::create_dir_all(folder).ok()?;
-    fs::write(&file, sample::render(&record.borrowed()) + "\n").ok()?;
+    fs::write(&file, record.lend(sample::render) + "\n").ok()?;
     *count += 1;
     Some(file)
 }

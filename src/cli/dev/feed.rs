@@ -180,11 +180,12 @@ impl Feed {
                 topic
             }
         };
+        let headers = event.borrowed_headers();
         self.producer.produce(&Produce {
             topic,
             key: event.key.as_deref(),
             value: event.value.as_deref(),
-            headers: &event.borrowed_headers(),
+            headers: &headers,
             timestamp_ms: event.timestamp_ms,
             origin: Origin::new(0, 0),
         });
@@ -195,7 +196,7 @@ impl Feed {
             timestamp_ms: event.timestamp_ms.unwrap_or(-1),
             key: event.key.as_deref(),
             value: event.value.as_deref(),
-            headers: &event.headers,
+            headers: &headers,
         });
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::tap::{Happening, OwnedRecord};
+use super::tap::Happening;
 use crate::model::{Function, FunctionName, Record};
 
 /// Counts for each function that reads a topic what it has still to read there. Outputs that another
@@ -52,10 +52,10 @@ impl Flow {
         let key = (record.topic.clone(), happening.function.name.clone());
         if let Some(bytes) = self.unread_bytes.get_mut(&key) {
             // What others wrote into the topic was not counted.
-            *bytes = bytes.saturating_sub(size(&record.borrowed()));
+            *bytes = bytes.saturating_sub(record.lend(size));
         }
         self.unfinished = self.unfinished.saturating_sub(1);
-        happening.outputs.iter().map(OwnedRecord::borrowed).for_each(|output| self.fed(&output));
+        happening.outputs.iter().for_each(|output| output.lend(|record| self.fed(record)));
     }
 
     /// Everything that was fed is finished.
@@ -72,8 +72,8 @@ impl Flow {
 
 /// What a record takes in a log, about.
 fn size(record: &Record<'_>) -> u64 {
-    let headers = (0..).map_while(|index| record.headers.get(index));
-    let headers = headers.map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + 4);
+    let headers =
+        record.headers().iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len) + 4);
     let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     (bytes + headers.sum::<usize>() + 100) as u64
 }
@@ -84,6 +84,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::tap::OwnedRecord;
     use super::*;
     use crate::manifest;
     use crate::pipeline::Settled;
@@ -125,7 +126,7 @@ mod tests {
         let taster = function("taster", "grain", "notes");
         let mut flow = Flow::new([&mill, &bakery, &taster].into_iter().map(AsRef::as_ref));
         assert!(flow.is_through());
-        flow.fed(&record("grain").borrowed());
+        record("grain").lend(|record| flow.fed(record));
         let retry = Settled::Retry { after: None, message: String::new(), is_panic: false };
         flow.happened(&passed(&mill, retry, Vec::new()));
         assert_eq!(flow.unread_bytes("grain"), 1100, "an event that is tried again is not finished");
@@ -144,7 +145,7 @@ mod tests {
         let mut flow = Flow::new(std::iter::once(mill.as_ref()));
         flow.happened(&passed(&mill, Settled::Filtered, Vec::new()));
         assert!(flow.is_through() && flow.unread_bytes("grain") == 0);
-        flow.fed(&record("grain").borrowed());
+        record("grain").lend(|record| flow.fed(record));
         flow.refused("grain");
         assert!(flow.is_through());
     }

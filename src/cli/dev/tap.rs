@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::Signal;
-use crate::model::{Function, Record};
+use crate::model::{Function, Record, lend_headers};
 use crate::pipeline::{OutRecord, Settled, Target};
 use crate::runtime::Tapper;
 use crate::worker::{Settlement, Tap};
@@ -64,7 +64,7 @@ pub struct OwnedRecord {
 
 impl OwnedRecord {
     fn read(record: &Record<'_>) -> Self {
-        let headers = (0..).map_while(|index| record.headers.get(index));
+        let headers = record.headers().iter();
         Self {
             topic: record.topic.to_owned(),
             partition: record.partition,
@@ -88,17 +88,17 @@ impl OwnedRecord {
         })
     }
 
-    /// The record, lent.
-    pub fn borrowed(&self) -> Record<'_> {
-        Record {
+    /// Lends the record.
+    pub fn lend<R>(&self, to: impl FnOnce(&Record<'_>) -> R) -> R {
+        to(&Record {
             topic: &self.topic,
             partition: self.partition,
             offset: self.offset,
             timestamp_ms: self.timestamp_ms,
             key: self.key.as_deref(),
             value: self.value.as_deref(),
-            headers: &self.headers,
-        }
+            headers: &lend_headers(&self.headers),
+        })
     }
 }
 

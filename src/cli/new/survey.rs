@@ -294,6 +294,7 @@ impl Formatter for Spaced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::lend_headers;
 
     type Headers = Vec<(String, Option<Vec<u8>>)>;
 
@@ -315,7 +316,7 @@ mod tests {
                 timestamp_ms: 0,
                 key: Some(b"k"),
                 value: Some(*value),
-                headers,
+                headers: &lend_headers(headers),
             });
         }
         survey.skeleton("f", "t", Sdk::Version("1".to_owned()))
@@ -393,7 +394,7 @@ mod tests {
                 timestamp_ms: 0,
                 key: None,
                 value,
-                headers: &headers,
+                headers: &lend_headers(&headers),
             };
             survey.add(&record);
             let (skeleton, found) = survey.skeleton("f", topic, Sdk::Version("1".to_owned())).unwrap();

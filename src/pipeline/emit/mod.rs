@@ -2,8 +2,8 @@
 //! a call is routed, checked and (where that can fail) encoded before the first is written, so a bad
 //! one leaves nothing behind.
 //!
-//! Between two records only memory is kept. A plain output to a plain sink is two visits of the outbox
-//! and one call of the writer.
+//! Between two records only memory is kept. One output for the only sink is one visit of the outbox and one call
+//! of the writer.
 
 mod cloudevents;
 mod error;
@@ -86,6 +86,9 @@ impl Router {
             return Ok(Routed::default());
         }
         let trace = Trace::of(event);
+        if outbox.len() == 1 && self.routes.len() == 1 {
+            return self.route_one(event, outbox, &trace, writer);
+        }
         self.plan.clear();
         self.scratch.clear();
         let (mut n, mut unrouted) = (0, 0);
@@ -99,9 +102,9 @@ impl Router {
                     self.plan.push(Planned { n, sink: place, rendered });
                 }
                 None => {
-                    for (place, Route { sink, filters }) in self.routes.iter().enumerate() {
-                        if filters.is_empty() || filters.pass(&output.seen_by(sink)) {
-                            let rendered = prepare(&output, sink, &trace, &mut self.scratch)?;
+                    for (place, route) in self.routes.iter().enumerate() {
+                        if route.takes(&output) {
+                            let rendered = prepare(&output, &route.sink, &trace, &mut self.scratch)?;
                             self.plan.push(Planned { n, sink: place, rendered });
                         }
                     }
@@ -128,6 +131,44 @@ impl Router {
             Ok(())
         });
         Ok(Routed { written: self.plan.len() as u32, unrouted })
+    }
+
+    /// One output for the one sink, the usual case: all or nothing without a plan.
+    fn route_one<W: Writer>(
+        &mut self,
+        event: &Event<'_>,
+        outbox: &Outbox,
+        trace: &Trace<'_>,
+        writer: &mut W,
+    ) -> Result<Routed, EmitError> {
+        let Self { function, routes, scratch, headers, .. } = self;
+        let mut routed = Routed::default();
+        scratch.clear();
+        outbox.visit(|emit| {
+            let output = Output::new(emit, event, function, 0);
+            let place = match emit.sink {
+                Some(name) => place_of(routes, name)?,
+                None if routes[0].takes(&output) => 0,
+                None => {
+                    routed.unrouted += 1;
+                    return Ok(());
+                }
+            };
+            let sink = &routes[place].sink;
+            let rendered = prepare(&output, sink, trace, scratch)?;
+            Encoder { sink, place, rendered: &scratch[rendered], trace }.write(&output, headers, writer);
+            routed.written += 1;
+            Ok(())
+        })?;
+        Ok(routed)
+    }
+}
+
+impl Route {
+    /// It takes an output that names no sink.
+    #[inline]
+    fn takes(&self, output: &Output<'_>) -> bool {
+        self.filters.is_empty() || self.filters.pass(&output.seen_by(&self.sink))
     }
 }
 

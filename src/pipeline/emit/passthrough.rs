@@ -106,15 +106,11 @@ fn write_unchanged<W: Writer>(
     if let Some(key) = &own_key {
         out.key = Some(key.as_bytes());
     }
-    if implied.is_none() && added.is_none() && event.record.headers.get(0).is_none() {
+    if implied.is_none() && added.is_none() && event.record.headers().is_empty() {
         return writer.write(&out);
     }
     let mut headers = buffer.lend();
-    let mut index = 0;
-    while let Some(header) = event.record.headers.get(index) {
-        headers.push(header);
-        index += 1;
-    }
+    headers.extend_from_slice(event.record.headers());
     if let Some(media_type) = implied
         && !headers.iter().any(|header| header.name == "content-type")
     {
@@ -158,9 +154,7 @@ fn as_output<R>(
         }
         Shape::Binary => {}
     }
-    let mut index = 0;
-    while let Some(header) = event.record.headers.get(index) {
-        index += 1;
+    for header in event.record.headers() {
         if header.name.starts_with(PREFIX) {
             if event.shape != Shape::Binary {
                 // Repeated by the sender of a structured event, or nothing to do with CloudEvents.
@@ -173,7 +167,7 @@ fn as_output<R>(
         }
         let is_known = event.content_type.is_some() || event.shape != Shape::Plain;
         if header.name != "ce_datacontenttype" && !(is_known && header.name == "content-type") {
-            headers.push(header);
+            headers.push(*header);
         }
     }
     let emit = Emit {

@@ -33,12 +33,14 @@ impl<'a> Context<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// The context of `event`.
+    /// The context of `event`; none of an event into which nobody looked.
     pub fn of(event: &'a Event<'_>) -> Self {
         let mut trace = Self::default();
+        if event.is_opaque {
+            return trace;
+        }
         let is_binary = event.shape == Shape::Binary;
-        let mut index = 0;
-        while let Some(header) = event.record.headers.get(index) {
+        for header in event.record.headers() {
             match header.name {
                 "traceparent" => trace.headers.parent = header.value,
                 "tracestate" => trace.headers.state = header.value,
@@ -46,7 +48,6 @@ impl<'a> Trace<'a> {
                 "ce_tracestate" if is_binary => trace.attributes.state = header.value,
                 _ => {}
             }
-            index += 1;
         }
         if let Shape::Structured(attributes) = &event.shape {
             for (name, value) in attributes {
