@@ -50,7 +50,7 @@ fn nothing_is_skipped_when_the_group_changes_at_the_end_of_a_partition() {
     let mut stays = stage.spawn("stays");
     let mut count = write(5);
     follower.wait_for(count as usize, WITHIN);
-    for _ in 0..3 {
+    for _ in 0..2 {
         // At its end with every partition, the group changes.
         stage.wait_until_drained(WITHIN);
         let mut comes = stage.spawn("comes");

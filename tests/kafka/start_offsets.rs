@@ -20,7 +20,9 @@ fn record(n: u32) -> ToSend {
 fn earliest_latest_and_a_time_are_resolved_once_and_survive_restarts() {
     // 2023-11-14T22:13:24Z is 4 s after the first record.
     for (start_at, skipped) in [("earliest", 0u32), ("2023-11-14T22:13:24Z", 4), ("latest", 10)] {
-        let stage = Stage::new(cluster(), "start", 2).with("/spec/sources/0/startAt", json!(start_at));
+        let stage = Stage::new(cluster(), "start", 2)
+            .with_short_sessions()
+            .with("/spec/sources/0/startAt", json!(start_at));
         let follower = Follower::start(cluster(), &stage.sink);
         cluster().produce(&stage.source, (0..10).map(record));
         let mut worker = stage.spawn("a");
