@@ -14,6 +14,10 @@ use crate::pipeline::{OutRecord, Target, Writer};
 const CUT_BYTES: usize = 64 << 20;
 /// How long a flush may take before the cut is given up.
 const FLUSH_WAIT: Duration = Duration::from_secs(30);
+/// Long enough for the client to begin to send what is queued.
+const FLUSH_BEGIN: Duration = Duration::from_millis(1);
+/// How long reports are waited for when the cut has failed already.
+const FLUSH_ANYWAY: Duration = Duration::from_millis(100);
 
 /// The writing side of a worker.
 pub struct Outputs {
@@ -214,18 +218,26 @@ impl Outputs {
         if let Some(error) = self.begin_error.take() {
             return Err(error);
         }
-        let is_flushed = self.producer.flush(FLUSH_WAIT);
+        // Outputs are on their way to the broker while the offsets are, which takes two of its answers.
+        let sent = if self.is_exactly_once {
+            self.producer.flush(FLUSH_BEGIN);
+            self.producer.send_offsets(commits, consumer)
+        } else {
+            Ok(())
+        };
+        // What was refused names its culprit, whatever else failed because of it.
+        let is_flushed = self.producer.flush(if sent.is_ok() { FLUSH_WAIT } else { FLUSH_ANYWAY });
         if let Some(error) = self.producer.fatal() {
             return Err(error.clone());
         }
         if self.producer.has_refusals() {
             return Err(Error::Abort("an output was refused".to_owned()));
         }
+        sent?;
         if !is_flushed {
             return Err(Error::Abort("outputs were not acknowledged in time".to_owned()));
         }
         if self.is_exactly_once {
-            self.producer.send_offsets(commits, consumer)?;
             self.producer.commit()?;
         } else {
             consumer.check_membership()?;
