@@ -12,7 +12,7 @@ pub(super) fn check(record: &Record<'_>) -> Result<Shape, DecodeError> {
         let Some(name) = header.name.strip_prefix(PREFIX) else { continue };
         // Kafka's null means "not set", and the last header of a name counts.
         match header.value {
-            Some(value) => drop(check_header(name, value)?),
+            Some(value) => check_header(name, value)?,
             None => check_name(name)?,
         }
         if let Some(place) = REQUIRED.iter().position(|required| *required == name) {

@@ -32,8 +32,8 @@ impl Timestamp {
     /// Reads an RFC 3339 `date-time` (section 5.6), which is stricter than ISO 8601: a full date and
     /// time, `T` between them, an offset. A leap second counts as the one before it; digits below the
     /// nanosecond are dropped.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
+    pub fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
+        let bytes = text.as_ref();
         let (head, tail) = bytes.split_at_checked(19)?;
         let separators = head[4] == b'-'
             && head[7] == b'-'

@@ -143,8 +143,14 @@ unsafe fn list_headers(message: *mut sys::rd_kafka_message_t, list: &mut Vec<Hea
             if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) as i32 != 0 {
                 return;
             }
-            // A name that is no UTF-8 breaks the protocol (KIP-82: names are strings); it matches nothing.
-            let name = CStr::from_ptr(name).to_str().unwrap_or("");
+            let name = CStr::from_ptr(name).to_bytes();
+            // Nearly all names are ASCII, which is found out in a fraction of the time that UTF-8 takes. One that is
+            // neither breaks the protocol (KIP-82: names are strings); it matches nothing.
+            let name = if name.is_ascii() {
+                std::str::from_utf8_unchecked(name)
+            } else {
+                std::str::from_utf8(name).unwrap_or("")
+            };
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
             Header { name, value }
         });

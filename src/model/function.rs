@@ -93,7 +93,7 @@ pub struct Source {
 pub enum Format {
     /// CloudEvents by content type and headers, JSON by content type, else bytes.
     Auto,
-    /// As they are.
+    /// As they are. No header is looked at, so a trace context is not carried.
     Bytes,
     /// UTF-8.
     Text,
