@@ -140,7 +140,7 @@ impl TailArgs {
         let mut left = self.max.unwrap_or(u64::MAX);
         let mut at_end = HashSet::new();
         while left > 0 && !(self.until_end && at_end.len() == partitions) {
-            if let Some(GroupEvent::Trouble(error)) = consumer.group_event() {
+            if let Some(GroupEvent::Trouble(error) | GroupEvent::Away(error)) = consumer.group_event() {
                 eprintln!("tidemill: {error}; still trying");
             }
             consumer.fill(Duration::from_millis(100));

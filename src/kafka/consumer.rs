@@ -48,6 +48,8 @@ pub enum GroupEvent {
         /// They are somebody else's already: nothing may be committed for them.
         is_lost: bool,
     },
+    /// The client has no connection left; it goes on trying. It may be that none was needed.
+    Away(Error),
     /// Something is wrong with the connection; librdkafka goes on trying.
     Trouble(Error),
 }
@@ -239,6 +241,9 @@ impl Consumer {
                 self.base.context().push(GroupEvent::Trouble(error));
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.base.context().push(GroupEvent::Away(Error::of_call(&error)));
+            }
             Some(Err(error)) => {
                 self.base.context().log.error(error.clone(), "the client goes on trying");
                 self.base.context().push(GroupEvent::Trouble(Error::of_call(&error)));

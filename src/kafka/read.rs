@@ -43,7 +43,7 @@ pub fn read_one<R>(
     consumer.assign(&[(partition.clone(), offset)])?;
     let mut trouble = None;
     while clock.now().elapsed < within {
-        if let Some(GroupEvent::Trouble(error)) = consumer.group_event() {
+        if let Some(GroupEvent::Trouble(error) | GroupEvent::Away(error)) = consumer.group_event() {
             trouble = Some(error);
         }
         if consumer.fill(LOOK_EVERY) == 0 {

@@ -5,7 +5,7 @@
 //! Times are `Duration`s of the clock's monotonic time; one clock must be used throughout.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,44 @@ pub struct FunctionInfo {
     /// rightly blocks a worker: the handler's timeout, a commit, a revoke.
     #[serde(skip)]
     pub stuck_after: Duration,
+}
+
+/// What a worker is at, for whoever wonders why it is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Listens to the group, reads.
+    Listen,
+    /// Takes records through the function, calls its handler.
+    Handle,
+    /// Waits for the brokers to take outputs and offsets.
+    Cut,
+    /// Waits for the brokers to say what is committed, or to abort.
+    Recover,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Listen, Self::Handle, Self::Cut, Self::Recover];
+
+    /// What a worker waits for that does not come round.
+    pub fn waits_for(self) -> &'static str {
+        match self {
+            Self::Listen => "the consumer group",
+            Self::Handle => "the handler",
+            Self::Cut => "the brokers to take a cut",
+            Self::Recover => "the brokers to undo a cut",
+        }
+    }
+}
+
+/// A worker that has not come round for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// Its number.
+    pub worker: u32,
+    /// For how long.
+    pub time: Duration,
+    /// What it is at.
+    pub phase: Phase,
 }
 
 /// The handler that a function calls now.
@@ -173,7 +211,14 @@ struct Now {
 
 struct Slot {
     beat_us: AtomicU64,
+    phase: AtomicU8,
     status: Mutex<WorkerStatus>,
+}
+
+impl Slot {
+    fn silent(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_micros(self.beat_us.load(Ordering::Relaxed)))
+    }
 }
 
 /// Where one worker reports; dropping it takes the worker off the list and keeps its totals.
@@ -216,7 +261,7 @@ impl Status {
         for function in functions.values() {
             let Function { info, now: state } = &*function.shared;
             for slot in &lock(state).workers {
-                let silent = now.saturating_sub(Duration::from_micros(slot.beat_us.load(Ordering::Relaxed)));
+                let silent = slot.silent(now);
                 if silent > info.stuck_after {
                     let id = lock(&slot.status).id;
                     let seconds = silent.as_secs();
@@ -263,10 +308,22 @@ impl FunctionReport {
     pub fn worker(&self, id: u32, now: Duration) -> WorkerReport {
         let slot = Arc::new(Slot {
             beat_us: AtomicU64::new(now.as_micros() as u64),
+            phase: AtomicU8::new(0),
             status: Mutex::new(WorkerStatus { id, ..WorkerStatus::default() }),
         });
         lock(&self.shared.now).workers.push(slot.clone());
         WorkerReport { function: self.clone(), slot, reported: None }
+    }
+
+    /// Each worker, and for how long it has not come round.
+    pub fn silences(&self, now: Duration) -> Vec<Silence> {
+        let state = lock(&self.shared.now);
+        let silence = |slot: &Arc<Slot>| Silence {
+            worker: lock(&slot.status).id,
+            time: slot.silent(now),
+            phase: Phase::ALL[usize::from(slot.phase.load(Ordering::Relaxed))],
+        };
+        state.workers.iter().map(silence).collect()
     }
 
     fn status(&self) -> FunctionStatus {
@@ -286,6 +343,11 @@ impl WorkerReport {
     /// A sign of life, one relaxed store: once in every round of the worker's loop.
     pub fn beat(&self, now: Duration) {
         self.slot.beat_us.store(now.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// What the worker is at from now on; one relaxed store.
+    pub fn is_at(&self, phase: Phase) {
+        self.slot.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     /// [`REPORT_EVERY`] has passed since the last report.
@@ -325,6 +387,16 @@ mod tests {
             guarantee: "exactlyOnce",
             stuck_after: Duration::from_secs(30),
         }
+    }
+
+    #[test]
+    fn a_worker_that_has_not_come_round_says_what_it_waits_for() {
+        let report = Status::default().register(info("default/echo"));
+        let worker = report.worker(3, Duration::from_secs(1));
+        worker.is_at(Phase::Cut);
+        let silences = report.silences(Duration::from_secs(8));
+        let time = Duration::from_secs(7);
+        assert_eq!(silences, [Silence { worker: 3, time, phase: Phase::Cut }]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One function of a process: prepared, then run by its workers, each a thread of its own.
 
 use std::sync::Arc;
+use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::handlers::Handlers;
+use super::watch::watch;
 use super::{Shared, Stop, prepare};
 use crate::kafka::{MessageLimits, message_limits};
 use crate::model::{Class, Function, Guarantee};
@@ -52,7 +54,6 @@ impl Runner {
     }
 
     fn register(&self) -> FunctionReport {
-        let call = self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout);
         let report = self.shared.status.register(FunctionInfo {
             name: self.function.name.to_string(),
             group: self.function.group.clone(),
@@ -61,12 +62,16 @@ impl Runner {
                 Guarantee::AtLeastOnce => "atLeastOnce",
             },
             // What rightly holds a worker up: a call, a flush, a commit that waits for brokers.
-            stuck_after: call * 2 + Duration::from_secs(90),
+            stuck_after: self.longest_call() * 2 + Duration::from_secs(90),
         });
         if let Some(info) = self.handlers.info() {
             report.set_handler(info);
         }
         report
+    }
+
+    fn longest_call(&self) -> Duration {
+        self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout)
     }
 
     fn run_reported(&self, report: &FunctionReport) -> anyhow::Result<()> {
@@ -75,25 +80,35 @@ impl Runner {
         }
         report.set_state(State::Running);
         std::thread::scope(|scope| {
-            let mut workers = Vec::new();
-            for slot in 0..self.function.workers {
-                let body = move || self.keep_running(slot, report);
-                let thread = std::thread::Builder::new()
-                    .name(format!("{}#{slot}", self.function.name.name))
-                    .spawn_scoped(scope, body)
-                    .context("cannot start a worker's thread")?;
-                workers.push(thread);
-            }
-            let mut result = Ok(());
-            for worker in workers {
-                let ended =
-                    worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
-                if result.is_ok() {
-                    result = ended;
-                }
-            }
+            let done = Stop::default();
+            let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
+            scope.spawn(move || watch(report, clock.as_ref(), self.longest_call(), &watched));
+            let result = self.run_workers(scope, report);
+            done.set();
             result
         })
+    }
+
+    /// Until the last worker has ended; the first error of one.
+    fn run_workers<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        report: &'scope FunctionReport,
+    ) -> anyhow::Result<()> {
+        let mut workers = Vec::new();
+        for slot in 0..self.function.workers {
+            let thread = std::thread::Builder::new()
+                .name(format!("{}#{slot}", self.function.name.name))
+                .spawn_scoped(scope, move || self.keep_running(slot, report))
+                .context("cannot start a worker's thread")?;
+            workers.push(thread);
+        }
+        let mut result = Ok(());
+        for worker in workers {
+            let ended = worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
+            result = result.and(ended);
+        }
+        result
     }
 
     /// Starts the worker again after what passes: a client that failed for good is made anew.

@@ -10,6 +10,7 @@ mod instance;
 mod prepare;
 mod signal;
 mod stop;
+mod watch;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -3,6 +3,7 @@
 use super::recover::Recovery;
 use super::{Stopped, Worker};
 use crate::kafka::{Commit, Error};
+use crate::observe::Phase;
 use crate::observe::events::{CutCommitted, Fenced};
 
 impl Worker {
@@ -10,6 +11,7 @@ impl Worker {
     /// in recovery afterwards; an error is only what nothing can be done about.
     pub(super) fn cut(&mut self) -> Result<(), Stopped> {
         let began = self.now();
+        self.report.is_at(Phase::Cut);
         let commits = self.commits();
         if commits.is_empty() {
             // Outputs of lanes that have gone: nothing that fences a zombie could be committed with them.
@@ -67,6 +69,7 @@ impl Worker {
 
     /// Undoes what was done since the last cut, because of `error`.
     pub(super) fn fail(&mut self, error: Error) -> Result<(), Stopped> {
+        self.report.is_at(Phase::Recover);
         self.accuse()?;
         let aborted = match error {
             Error::Refused(_) | Error::Config(_) => return Err(error.into()),
@@ -80,7 +83,7 @@ impl Worker {
         }
         let began = self.now().elapsed;
         let needs_producer = aborted.is_err();
-        self.recovery = Some(Recovery { began, cause: error, needs_producer, is_said: false });
+        self.recovery = Some(Recovery { began, cause: error, needs_producer });
         self.held = None;
         self.must_cut = false;
         self.is_alone = false;

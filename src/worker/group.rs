@@ -47,6 +47,11 @@ impl Worker {
                 tracing::debug!("kafka client: {error}");
                 Ok(())
             }
+            GroupEvent::Away(error) => {
+                tracing::debug!("kafka client: {error}");
+                self.doubt();
+                Ok(())
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! way, `recover`: abort, fetch what is committed, rewind every lane to it, go on.
 
 mod config;
+mod contact;
 mod cut;
 mod error;
 mod group;
@@ -30,8 +31,9 @@ use crate::kafka::{Consumer, ConsumerConfig, Partition};
 use crate::model::{DeadLetterReason, Moment};
 use crate::observe::events::{WorkerStarted, WorkerStopped};
 use crate::observe::metrics::Id;
-use crate::observe::{LaneStatus, Meter, MeterSpec, WorkerReport, thread_cpu};
+use crate::observe::{LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
 use crate::pipeline::{Handler, Pipeline};
+use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Dice, Stride};
 use suspects::Suspects;
@@ -83,6 +85,7 @@ pub struct Worker {
     held: Option<Held>,
     /// Set when work since the last cut was undone and lanes are not rewound yet.
     recovery: Option<recover::Recovery>,
+    contact: Contact,
     suspects: Suspects,
     /// The event at the head runs alone: cut before and after it.
     is_alone: bool,
@@ -130,6 +133,7 @@ impl Worker {
             ask_at: Duration::ZERO,
             held: None,
             recovery: None,
+            contact: Contact::default(),
             suspects: Suspects::default(),
             is_alone: false,
             must_cut: false,
@@ -173,6 +177,7 @@ impl Worker {
                 self.recover()?;
                 continue;
             }
+            self.check_contact();
             let now = self.now();
             if let Some(held) = &self.held {
                 if now.elapsed < held.until {
@@ -250,6 +255,7 @@ impl Worker {
     fn report(&mut self) {
         let now = self.now();
         self.report.beat(now.elapsed);
+        self.report.is_at(Phase::Listen);
         if !self.report.is_due(now.elapsed) {
             return;
         }

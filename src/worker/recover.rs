@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Error, Partition};
 use crate::model::Class;
-use crate::observe::events::{BrokersAway, BrokersBack, CutAborted, CutCommitted};
+use crate::observe::Phase;
+use crate::observe::events::{CutAborted, CutCommitted};
 use crate::pipeline::Checkpoint;
 
 /// What is still to be done.
@@ -23,29 +24,20 @@ pub struct Recovery {
     pub cause: Error,
     /// The producer is of no use any more.
     pub needs_producer: bool,
-    /// The wait was logged.
-    pub is_said: bool,
 }
 
 impl Worker {
     /// One try; still in recovery afterwards if it failed.
     pub(super) fn recover(&mut self) -> Result<(), Stopped> {
+        self.report.is_at(Phase::Recover);
         match self.try_recover() {
             Ok(()) => {
-                let recovery = self.recovery.take();
-                if recovery.is_some_and(|recovery| recovery.is_said) {
-                    BrokersBack.emit(&mut self.meter);
-                }
+                self.recovery = None;
+                self.regained();
                 Ok(())
             }
             Err(Stopped::Kafka(error)) if error.class() != Class::Fatal => {
-                let is_said = self
-                    .recovery
-                    .as_mut()
-                    .is_none_or(|recovery| std::mem::replace(&mut recovery.is_said, true));
-                if !is_said {
-                    BrokersAway { error: &error }.emit(&mut self.meter);
-                }
+                self.lost(&error);
                 // The ask itself waited; an answer that came at once must not make a busy loop.
                 self.hear_for(super::IDLE_WAIT)
             }

@@ -7,8 +7,8 @@ use super::tap::Settlement;
 use super::{Stopped, Worker};
 use crate::kafka::{Error, Fetched, Origin, Partition};
 use crate::model::{DeadLetterReason, FailureKind, Moment};
-use crate::observe::CallOutcome;
 use crate::observe::events::{CallRetried, DeadLettered, OffsetsLost};
+use crate::observe::{CallOutcome, Phase};
 use crate::pipeline::{End, Pass, Settled, back_off};
 
 /// The event at the head of the batch waits for its next attempt.
@@ -43,6 +43,7 @@ impl Worker {
     /// Runs what is at hand through the pipeline, until a cut is due.
     pub(super) fn work(&mut self) -> Result<(), Stopped> {
         let mut began = self.now();
+        self.report.is_at(Phase::Handle);
         if !self.is_dirty() {
             self.pace.begin(began.elapsed);
         }

@@ -71,7 +71,7 @@ fn read(cluster: &Cluster, topic: &str, starts: &[i64], most: i64) -> anyhow::Re
     let mut at_end = HashSet::new();
     let mut left = most;
     while left > 0 && at_end.len() < starts.len() {
-        if let Some(GroupEvent::Trouble(error)) = consumer.group_event() {
+        if let Some(GroupEvent::Trouble(error) | GroupEvent::Away(error)) = consumer.group_event() {
             eprintln!("tidemill: {error}; still trying");
         }
         consumer.fill(Duration::from_millis(100));

@@ -1,0 +1,31 @@
+//! Says which worker has not come round for a while, and what it waits for. The worker itself cannot; and
+//! librdkafka's own words reach the log only when its worker asks for them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{LOOK_EVERY, Stop};
+use crate::model::Clock;
+use crate::observe::{FunctionReport, Phase, Silence};
+
+/// How long a worker may wait for the brokers before it is said.
+const LONG: Duration = Duration::from_secs(5);
+
+/// Looks at a function's workers until `done`. A call may take `longest_call`.
+pub(super) fn watch(report: &FunctionReport, clock: &dyn Clock, longest_call: Duration, done: &Stop) {
+    let mut silent = BTreeSet::new();
+    while !done.wait(LOOK_EVERY) {
+        for Silence { worker, time, phase } in report.silences(clock.now().elapsed) {
+            let is_long = match phase {
+                Phase::Handle => time > longest_call.max(LONG),
+                _ => time > LONG,
+            };
+            if is_long && silent.insert(worker) {
+                let (for_s, waits_for) = (time.as_secs(), phase.waits_for());
+                tracing::warn!(worker, for_s, "worker waits for {waits_for}");
+            } else if !is_long && silent.remove(&worker) {
+                tracing::info!(worker, "worker goes on");
+            }
+        }
+    }
+}
