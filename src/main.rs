@@ -7,6 +7,7 @@ use tidemill::cli::Cli;
 
 /// librdkafka allocates each record on its network thread and frees it on the worker's: glibc's arenas
 /// pay for that with locks. Unprefixed, so that librdkafka uses it too.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -83,7 +83,7 @@ impl Tidemill {
         let target = session::target_dir()?;
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build").arg("--target-dir").arg(&target);
-        cargo.args(["-p", "tidemill", "-p", function.package]);
+        cargo.args(["-p", "tidemill", "-p", function.package, "--features", "tidemill/jemalloc"]);
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
