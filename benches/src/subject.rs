@@ -87,8 +87,8 @@ impl Tidemill {
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
-            cargo.arg("--release");
-            "release"
+            cargo.args(["--profile", "dist"]);
+            "dist"
         };
         process::build(&mut cargo)?;
         let built = target.join(profile);
