@@ -1,6 +1,6 @@
 //! `tidemill tail`: prints the records of a topic as they come.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clap::Args;
 use super::{Global, Output, connect, sample};
 use crate::codec::rfc3339::Timestamp;
 use crate::kafka::admin::{Isolation, OffsetAt};
-use crate::kafka::{Admin, Consumer, ConsumerConfig, Fetched, GroupEvent, Partition};
+use crate::kafka::{Admin, Consumer, Fetched, GroupEvent, Partition};
 use crate::model::Record;
 
 /// Print the records of a topic as they come
@@ -83,14 +83,7 @@ impl TailArgs {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let cluster = connect::cluster_or_dev(global)?;
         let starts = self.starts(&Admin::new(&cluster)?)?;
-        let mut consumer = Consumer::new(&ConsumerConfig {
-            cluster: &cluster,
-            // A consumer has to name a group even when it joins none.
-            group: &format!("tidemill.tail.{}", std::process::id()),
-            client_id: "tidemill-tail",
-            longest_silence: Duration::ZERO,
-            settings: &BTreeMap::new(),
-        })?;
+        let mut consumer = Consumer::reader(&cluster, "tail")?;
         consumer.assign(&starts)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         match self.print(&mut consumer, starts.len(), global.output, &mut out) {

@@ -16,7 +16,7 @@
 //!   its end would go on one record too far: that record is lost, or the position is out of range. So every
 //!   answer to the group is preceded by [`Consumer::rewind`] for the partitions that stay.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ptr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -91,7 +91,7 @@ pub struct ConsumerConfig<'a> {
     /// How long the worker may be silent while a call runs.
     pub longest_silence: Duration,
     /// Settings of the function, checked by the manifest not to be the engine's own.
-    pub settings: &'a std::collections::BTreeMap<String, String>,
+    pub settings: &'a BTreeMap<String, String>,
 }
 
 struct Context {
@@ -217,6 +217,18 @@ impl Consumer {
             names: Vec::new(),
             assigned: HashSet::new(),
             base,
+        })
+    }
+
+    /// A consumer that joins no group, for a look at a topic; it is told what with [`Consumer::assign`].
+    pub fn reader(cluster: &Cluster, purpose: &str) -> Result<Self, Error> {
+        Self::new(&ConsumerConfig {
+            cluster,
+            // A consumer has to name a group even when it joins none.
+            group: &format!("tidemill.{purpose}.{}", std::process::id()),
+            client_id: &format!("tidemill-{purpose}"),
+            longest_silence: Duration::ZERO,
+            settings: &BTreeMap::new(),
         })
     }
 

@@ -1,10 +1,9 @@
 //! One record from its place, without joining a group.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
+use super::consumer::{Consumer, Fetched, GroupEvent};
 use super::error::Error;
 use super::partition::Partition;
 use crate::model::{Clock, Record, SystemClock};
@@ -21,14 +20,7 @@ pub fn read_one<R>(
     within: Duration,
     take: impl FnOnce(&Record<'_>) -> R,
 ) -> Result<Option<R>, Error> {
-    let mut consumer = Consumer::new(&ConsumerConfig {
-        cluster,
-        // A consumer has to name a group even when it joins none.
-        group: &format!("tidemill.read.{}", std::process::id()),
-        client_id: "tidemill-read",
-        longest_silence: Duration::ZERO,
-        settings: &BTreeMap::new(),
-    })?;
+    let mut consumer = Consumer::reader(cluster, "read")?;
     let clock = SystemClock::start();
     let (first, end) = consumer.ends(partition, within)?;
     if !(first..end).contains(&offset) {

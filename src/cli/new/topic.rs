@@ -1,13 +1,13 @@
 //! Reads the last records of a topic, over all its partitions, for a [`Survey`]. Joins no group and commits nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::survey::Survey;
 use crate::kafka::admin::{Isolation, OffsetAt};
-use crate::kafka::{Admin, Cluster, Consumer, ConsumerConfig, Fetched, GroupEvent, Partition};
+use crate::kafka::{Admin, Cluster, Consumer, Fetched, GroupEvent, Partition};
 use crate::model::{Clock as _, SystemClock};
 
 /// A broker that sends nothing for so long is given up.
@@ -53,14 +53,7 @@ fn shares(held: &[i64], wanted: i64) -> Vec<i64> {
 
 /// Reads from these offsets, one a partition, to the end that is reached first or `most` records.
 fn read(cluster: &Cluster, topic: &str, starts: &[i64], most: i64) -> anyhow::Result<Survey> {
-    let mut consumer = Consumer::new(&ConsumerConfig {
-        cluster,
-        // A consumer has to name a group even when it joins none.
-        group: &format!("tidemill.new.{}", std::process::id()),
-        client_id: "tidemill-new",
-        longest_silence: Duration::ZERO,
-        settings: &BTreeMap::new(),
-    })?;
+    let mut consumer = Consumer::reader(cluster, "new")?;
     let place = |(partition, &offset): (usize, &i64)| {
         (Partition { topic: topic.to_owned(), partition: partition as i32 }, offset)
     };
