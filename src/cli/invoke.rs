@@ -16,7 +16,7 @@ use super::trial::{Bytes, Delivery, PluginFrom, Trial, Tried, Written};
 use super::{Global, Output, connect, run};
 use crate::kafka::{Partition, read_one};
 use crate::manifest;
-use crate::model::{Clock, Function, Record, SystemClock};
+use crate::model::{Clock, Function, Record, SystemClock, own_headers};
 use crate::pipeline::Settled;
 
 /// How long the broker may take to hand over an event.
@@ -160,9 +160,7 @@ fn read_at(global: &Global, partition: &Partition, offset: i64) -> anyhow::Resul
         topic: Some(record.topic.to_owned()),
         key: record.key.map(<[u8]>::to_vec),
         value: record.value.map(<[u8]>::to_vec),
-        headers: (record.headers().iter())
-            .map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect(),
+        headers: own_headers(record.headers()),
         timestamp_ms: Some(record.timestamp_ms),
     })?;
     let sample = sample.with_context(|| {

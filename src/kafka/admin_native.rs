@@ -330,7 +330,7 @@ impl ClientContext for Noted {
         tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
         // A consumer's errors come without their text, so the line that says why a connection failed is
         // kept from here: `[thrd:…]: host:port/…: Connect to … failed: Connection refused (after …)`.
-        if matches!(facility, "FAIL") {
+        if facility == "FAIL" {
             let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
             self.lock().reason = Some(reason.to_owned());
         }

@@ -90,9 +90,8 @@ impl<'a> Event<'a> {
     }
 
     fn header_attribute(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut headers = self.record.headers().iter().rev();
-        let found = headers.find(|header| header.name.strip_prefix("ce_") == Some(name))?;
-        std::str::from_utf8(found.value?).ok().map(Cow::Borrowed)
+        let value = self.record.attribute_header(name)?.value?;
+        std::str::from_utf8(value).ok().map(Cow::Borrowed)
     }
 
     fn made_up(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -17,4 +17,4 @@ pub use function::{
     StartAt, TimeFormat, TimeSpec,
 };
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
-pub use record::{Header, Headers, NoHeaders, Record, lend_headers};
+pub use record::{Header, Headers, NoHeaders, Record, lend_headers, own_headers};

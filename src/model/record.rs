@@ -37,6 +37,11 @@ pub fn lend_headers(owned: &[(String, Option<Vec<u8>>)]) -> Vec<Header<'_>> {
     owned.iter().map(|(name, value)| Header { name, value: value.as_deref() }).collect()
 }
 
+/// A copy of headers, to keep.
+pub fn own_headers(lent: &[Header<'_>]) -> Vec<(String, Option<Vec<u8>>)> {
+    lent.iter().map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+}
+
 /// One record of one partition.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
@@ -60,6 +65,11 @@ impl<'a> Record<'a> {
     /// The headers, in order.
     pub fn headers(&self) -> &'a [Header<'a>] {
         self.headers.list()
+    }
+
+    /// The last header `ce_<name>`: a CloudEvents attribute in binary mode.
+    pub fn attribute_header(&self, name: &str) -> Option<&'a Header<'a>> {
+        self.headers().iter().rev().find(|header| header.name.strip_prefix("ce_") == Some(name))
     }
 
     /// The last header called `name`: in Kafka the last one wins (`Headers.lastHeader`).

@@ -308,7 +308,7 @@ impl FunctionReport {
     pub fn worker(&self, id: u32, now: Duration) -> WorkerReport {
         let slot = Arc::new(Slot {
             beat_us: AtomicU64::new(now.as_micros() as u64),
-            phase: AtomicU8::new(0),
+            phase: AtomicU8::new(Phase::Listen as u8),
             status: Mutex::new(WorkerStatus { id, ..WorkerStatus::default() }),
         });
         lock(&self.shared.now).workers.push(slot.clone());

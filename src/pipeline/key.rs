@@ -6,7 +6,6 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::pointer::Pointer;
-use crate::codec::attribute::PREFIX;
 use crate::codec::json;
 use crate::codec::rfc3339::Timestamp;
 use crate::model::{DeadLetterReason, Event, KeySpec, Shape, Source, TimeFormat, TimeSpec};
@@ -170,9 +169,8 @@ fn attribute_key<'a>(event: &Event<'a>, name: &str) -> Result<Cow<'a, [u8]>, Key
     let missing = || KeyError::NoAttribute { what: "key", attribute: name.to_owned() };
     if event.shape == Shape::Binary && name != "datacontenttype" {
         // Borrowed from the record, which outlives the event.
-        let mut headers = event.record.headers().iter().rev();
-        let found = headers.find(|header| header.name.strip_prefix(PREFIX) == Some(name));
-        return found.and_then(|header| header.value).map(Cow::Borrowed).ok_or_else(missing);
+        let value = event.record.attribute_header(name).and_then(|header| header.value);
+        return value.map(Cow::Borrowed).ok_or_else(missing);
     }
     let value = event.attribute(name).ok_or_else(missing)?;
     Ok(Cow::Owned(value.into_owned().into_bytes()))

@@ -43,8 +43,7 @@ impl Worker {
 
     /// Asks the brokers anything, while it is doubtful that they answer.
     pub(super) fn check_contact(&mut self) {
-        let now = self.now().elapsed;
-        if !self.contact.is_doubtful || now < self.contact.ask_at {
+        if !self.contact.is_doubtful || self.now().elapsed < self.contact.ask_at {
             return;
         }
         let Some(source) = self.config.function.sources.first() else {

@@ -3,7 +3,9 @@
 
 use serde_json::json;
 use tidemill::codec;
-use tidemill::model::{DeadLetterReason, Emit, FieldTest, Filter, Format, Header, KeyChoice, Sink};
+use tidemill::model::{
+    DeadLetterReason, Emit, FieldTest, Filter, Format, Header, KeyChoice, Sink, own_headers,
+};
 use tidemill::pipeline::{EmitError, Routed, Router, Target};
 
 use crate::scene::{
@@ -44,9 +46,7 @@ fn a_plain_output_is_written_as_it_is() {
         assert_eq!(written[0].value.as_deref(), Some(&b"\xff\x00"[..]));
         assert_eq!(written[0].key.as_deref(), Some(&b"k1"[..]));
         assert_eq!(written[0].timestamp_ms, Some(TIME_MS));
-        let expected: Vec<_> =
-            headers.iter().map(|one| (one.name.to_owned(), one.value.map(<[u8]>::to_vec))).collect();
-        assert_eq!(written[0].headers, expected);
+        assert_eq!(written[0].headers, own_headers(&headers));
     }
 }
 

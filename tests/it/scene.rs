@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidemill::model::{
     CloudEventsMode, CloudEventsSink, Delivery, Emit, Filter, Format, Function, FunctionName, Guarantee,
     KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, Sink, Source, StartAt,
-    TimeSpec, lend_headers,
+    TimeSpec, lend_headers, own_headers,
 };
 use tidemill::pipeline::{OutRecord, Target, Writer};
 
@@ -122,11 +122,7 @@ impl Writer for Recorder {
             target: out.target,
             key: out.key.map(<[u8]>::to_vec),
             value: out.value.map(<[u8]>::to_vec),
-            headers: out
-                .headers
-                .iter()
-                .map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec)))
-                .collect(),
+            headers: own_headers(out.headers),
             timestamp_ms: out.timestamp_ms,
         });
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::Signal;
-use crate::model::{Function, Record, lend_headers};
+use crate::model::{Function, Record, lend_headers, own_headers};
 use crate::pipeline::{OutRecord, Settled, Target};
 use crate::runtime::Tapper;
 use crate::worker::{Settlement, Tap};
@@ -64,7 +64,6 @@ pub struct OwnedRecord {
 
 impl OwnedRecord {
     fn read(record: &Record<'_>) -> Self {
-        let headers = record.headers().iter();
         Self {
             topic: record.topic.to_owned(),
             partition: record.partition,
@@ -72,7 +71,7 @@ impl OwnedRecord {
             timestamp_ms: record.timestamp_ms,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
-            headers: headers.map(|h| (h.name.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
+            headers: own_headers(record.headers()),
         }
     }
 
