@@ -30,6 +30,8 @@ pub fn run(args: &Args) -> Result<()> {
     let filters = format!("[ {{ exact: {{ type: {COMPLETED} }} }} ]");
     let function = Function {
         package: "bench-receipt",
+        handler: String::new(),
+        delivery: "",
         source_format: "cloudevents",
         filters,
         sink: "format: cloudevents\n      cloudevents: { type: com.example.receipt, source: /bench/receipts, mode: binary }",

@@ -32,6 +32,9 @@ pub enum Name {
     Bare,
     /// `tidemill run`.
     Tidemill,
+    /// The same without what is measured.
+    #[value(skip)]
+    Plain,
     /// Kafka Streams.
     Streams,
 }
@@ -42,6 +45,7 @@ impl Name {
         match self {
             Self::Bare => "bare",
             Self::Tidemill => "tidemill",
+            Self::Plain => "plain",
             Self::Streams => "streams",
         }
     }
@@ -72,6 +76,8 @@ pub enum Contestant {
     Bare(Bare),
     /// Tidemill, built.
     Tidemill(Tidemill),
+    /// The same, with another function.
+    Plain(Tidemill),
     /// Kafka Streams, built.
     Streams(Streams),
 }
@@ -92,7 +98,7 @@ impl Field {
                     every: work.bare_cut,
                     extra: self.extra.clone(),
                 }),
-                Name::Tidemill => Contestant::Tidemill(Tidemill::build(&work.function)?),
+                Name::Tidemill | Name::Plain => Contestant::Tidemill(Tidemill::build(&work.function)?),
                 Name::Streams => Contestant::Streams(Streams::build(session)?),
             });
         }
@@ -106,6 +112,7 @@ impl Contestant {
         match self {
             Self::Bare(_) => Name::Bare,
             Self::Tidemill(_) => Name::Tidemill,
+            Self::Plain(_) => Name::Plain,
             Self::Streams(_) => Name::Streams,
         }
     }
@@ -114,7 +121,7 @@ impl Contestant {
     /// does later, and a comparison with it would flatter.
     pub fn warm_up(&self) -> f64 {
         match self {
-            Self::Bare(_) | Self::Tidemill(_) => 0.0,
+            Self::Bare(_) | Self::Tidemill(_) | Self::Plain(_) => 0.0,
             Self::Streams(_) => 1.0 / 3.0,
         }
     }
@@ -123,7 +130,7 @@ impl Contestant {
     pub fn group(&self, name: &str) -> String {
         match self {
             Self::Bare(_) | Self::Streams(_) => name.to_owned(),
-            Self::Tidemill(tidemill) => tidemill.group(name),
+            Self::Tidemill(tidemill) | Self::Plain(tidemill) => tidemill.group(name),
         }
     }
 
@@ -131,7 +138,7 @@ impl Contestant {
     pub fn start(&self, session: &Session, name: &str, route: Route<'_>) -> Result<Running> {
         match self {
             Self::Bare(bare) => bare.start(session, name, route),
-            Self::Tidemill(tidemill) => tidemill.start(session, name, route),
+            Self::Tidemill(tidemill) | Self::Plain(tidemill) => tidemill.start(session, name, route),
             Self::Streams(streams) => streams.start(session, name, route),
         }
     }

@@ -9,14 +9,17 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
-/// Different keys in every input.
-const KEYS: u64 = 10_000;
+/// Different keys in an input, usually.
+pub const KEYS: u64 = 10_000;
 
 /// What the records look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// 100 bytes that mean nothing.
-    Plain,
+    /// 100 bytes that mean nothing, with so many different keys.
+    Plain {
+        /// How many.
+        keys: u64,
+    },
     /// Rides as CloudEvents in binary mode; half of them of type [`COMPLETED`].
     Rides,
 }
@@ -39,9 +42,13 @@ pub fn fill(brokers: &str, topic: &str, records: u64, shape: Shape) -> Result<()
     let producer: BaseProducer = config.create()?;
     let plain = [b'x'; 100];
     for n in 0..records {
-        let key = key(n);
+        let keys = match shape {
+            Shape::Plain { keys } => keys,
+            Shape::Rides => KEYS,
+        };
+        let key = format!("k{}", number(n, keys));
         match shape {
-            Shape::Plain => send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(&plain))?,
+            Shape::Plain { .. } => send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(&plain))?,
             Shape::Rides => {
                 let (id, body) = (format!("ride-{n}"), ride(n, &key));
                 let record = BaseRecord::to(topic).key(key.as_str()).payload(body.as_bytes());
@@ -79,8 +86,13 @@ where
 }
 
 /// Keys in an order without runs: 7919 is prime.
-fn key(n: u64) -> String {
-    format!("k{}", (n * 7919) % KEYS)
+fn number(n: u64, keys: u64) -> u64 {
+    (n * 7919) % keys
+}
+
+/// The numbers in the keys of the first `records` records.
+pub fn numbers(records: u64, keys: u64) -> impl Iterator<Item = u64> {
+    (0..records).map(move |n| number(n, keys))
 }
 
 /// Every key has both kinds in turn: the kind changes from one round over the keys to the next.
@@ -117,6 +129,10 @@ fn attributes(n: u64, id: &str) -> OwnedHeaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(n: u64) -> String {
+        format!("k{}", number(n, KEYS))
+    }
 
     #[test]
     fn half_of_the_rides_of_every_key_are_completed() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::contest::{Name, Route};
-use crate::fill::{Shape, fill};
+use crate::fill::{KEYS, Shape, fill};
 use crate::session::{Place, Session};
 use crate::subject::{Function, Tidemill};
 use crate::watch::Eye;
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
     let session = Session::open(&args.place)?;
     let tidemill = Tidemill::build(&Function::echo(Duration::from_millis(100)))?;
     let (input, output) = (session.fresh_topic("in")?, session.fresh_topic("out")?);
-    fill(session.brokers(), &input, RECORDS, Shape::Plain)?;
+    fill(session.brokers(), &input, RECORDS, Shape::Plain { keys: KEYS })?;
     let name = session.fresh_name(Name::Tidemill.text());
     let eye = Eye::open(session.brokers(), &tidemill.group(&name), &input)?;
     let running = tidemill.start(&session, &name, Route { input: &input, output: &output })?;

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `throughput`, `cloudevents`, `latency`, `idle` | one command each |
+//! | `throughput`, `cloudevents`, `cost`, `fanout`, `latency`, `idle` | one command each |
 //! | `contest` | who is measured, and how each is started |
 //! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
 //! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
@@ -13,6 +13,8 @@ mod bare;
 mod clock;
 mod cloudevents;
 mod contest;
+mod cost;
+mod fanout;
 mod fill;
 mod idle;
 mod kafka;
@@ -43,6 +45,10 @@ enum Verb {
     Throughput(throughput::Args),
     /// Filters CloudEvents, calls a typed JSON handler and emits, against the bare copy
     Cloudevents(cloudevents::Args),
+    /// Calls side by side, dead letters, failing keys: against a copy without them
+    Cost(cost::Args),
+    /// Slow calls side by side, until the last result is visible
+    Fanout(fanout::Args),
     /// Time from produce to the read_committed result
     Latency(latency::Args),
     /// Memory and CPU of a process whose one function has nothing to do
@@ -58,6 +64,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Throughput(args) => throughput::run(&args),
         Verb::Cloudevents(args) => cloudevents::run(&args),
+        Verb::Cost(args) => cost::run(&args),
+        Verb::Fanout(args) => fanout::run(&args),
         Verb::Latency(args) => latency::run(&args),
         Verb::Idle(args) => idle::run(&args),
         Verb::Bare(args) => bare::run(&args),

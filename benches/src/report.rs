@@ -29,7 +29,8 @@ impl Series {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+/// The middle one, or the mean of the middle two.
+pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let upper = *figures.get(figures.len() / 2)?;
     let lower = *figures.get((figures.len() - 1) / 2)?;

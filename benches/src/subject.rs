@@ -18,6 +18,10 @@ use crate::session::{self, Session};
 pub struct Function {
     /// The plugin's package.
     pub package: &'static str,
+    /// More of the handler, as YAML in a flow mapping.
+    pub handler: String,
+    /// More of the delivery, as YAML in a flow mapping.
+    pub delivery: &'static str,
     /// Format of the source.
     pub source_format: &'static str,
     /// Filters of the source, as YAML.
@@ -33,6 +37,8 @@ impl Function {
     pub fn echo(commit_interval: Duration) -> Self {
         Self {
             package: "echo",
+            handler: String::new(),
+            delivery: "",
             source_format: "bytes",
             filters: "[]".to_owned(),
             sink: "format: bytes",
@@ -47,7 +53,7 @@ impl Function {
              kind: Function\n\
              metadata: {{ name: {name} }}\n\
              spec:\n\
-             \x20 handler: {{ plugin: {plugin} }}\n\
+             \x20 handler: {{ plugin: {plugin}{handler} }}\n\
              \x20 sources:\n\
              \x20   - topic: {input}\n\
              \x20     format: {source}\n\
@@ -57,10 +63,12 @@ impl Function {
              \x20   - name: default\n\
              \x20     topic: {output}\n\
              \x20     {sink}\n\
-             \x20 delivery: {{ guarantee: exactlyOnce, commitInterval: {cut}ms }}\n\
+             \x20 delivery: {{ guarantee: exactlyOnce, commitInterval: {cut}ms{delivery} }}\n\
              \x20 scale: {{ min: 1 }}\n",
             input = route.input,
             output = route.output,
+            handler = self.handler,
+            delivery = self.delivery,
             source = self.source_format,
             filters = self.filters,
             sink = self.sink,

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::bare::Kind;
 use crate::contest::{Contestant, Field, Name, Route, Work};
-use crate::fill::{Shape, fill};
+use crate::fill::{KEYS, Shape, fill};
 use crate::report::{self, Series};
 use crate::session::{Place, Session};
 use crate::subject::Function;
@@ -41,7 +41,12 @@ pub fn run(args: &Args) -> Result<()> {
     let cut = Duration::from_millis(100);
     let work = Work { bare: Kind::Eosb, bare_cut: cut, function: Function::echo(cut) };
     let contestants = args.field.contestants(&session, &work)?;
-    let race = Race { session: &session, load: &args.load, shape: Shape::Plain, expected: args.load.records };
+    let race = Race {
+        session: &session,
+        load: &args.load,
+        shape: Shape::Plain { keys: KEYS },
+        expected: args.load.records,
+    };
     let results = race.run(&contestants)?;
     let work = format!(
         "no-op copy, exactly once, cut 100 ms, {} records of 100 bytes",
@@ -120,6 +125,23 @@ impl Results {
             measure.wall.as_secs_f64(),
             measure.cpu.as_secs_f64()
         )
+    }
+
+    /// Tidemill's medians with and without what is measured, and their ratio.
+    pub fn figure_against(&self, other: Name) -> String {
+        let rates = |name| {
+            let (wall, cpu) = self.per_second.median(name).zip(self.per_cpu_second.median(name))?;
+            Some(format!("{}/s, {}/cpu-s", report::rate(wall), report::rate(cpu)))
+        };
+        let ratios = self.per_second.ratio(other).zip(self.per_cpu_second.ratio(other));
+        let ratios =
+            ratios.map(|(wall, cpu)| format!("**{wall:.2} × per second, {cpu:.2} × per CPU-second**"));
+        let parts = [
+            rates(Name::Tidemill).map(|rates| format!("with {rates}")),
+            rates(other).map(|rates| format!("without {rates}")),
+            ratios,
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
     /// Medians, and Tidemill's by everybody else's.

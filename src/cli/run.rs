@@ -13,7 +13,7 @@ use crate::kafka::Cluster;
 use crate::manifest::{self, LogFormat, Platform};
 use crate::model::{Clock, SystemClock};
 use crate::observe::{self, Status};
-use crate::plugin::Registry;
+use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, watch_signals};
 
@@ -32,9 +32,11 @@ pub struct Run {
 impl Run {
     /// Runs the verb.
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let functions = manifest::load(&self.paths)?;
         let platform = global.platform()?;
         init_logs(&platform)?;
+        let stop = Stop::default();
+        watch_signals(stop.clone(), platform.shutdown_deadline)?;
+        let functions = manifest::load(&self.paths)?;
         let registry = Arc::new(Registry::default());
         let functions = functions
             .into_iter()
@@ -49,17 +51,18 @@ impl Run {
             Some(id) => Instance::configured(id),
             None => Instance::of_state_dir(&platform.state_dir)?,
         };
+        let notes = Notes::open(&platform.state_dir, instance.id())
+            .with_context(|| format!("the notes of calls in {}", platform.state_dir.display()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let exposition = observe::install().context("metrics")?;
         let status = Status::default();
-        let stop = Stop::default();
-        watch_signals(stop.clone(), platform.shutdown_deadline)?;
         let shared = Shared {
             cluster,
             instance: instance.id().to_owned(),
             clock,
             exposition,
             status,
+            notes: Some(notes),
             can_prepare: true,
         };
         tracing::info!(

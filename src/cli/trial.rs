@@ -65,7 +65,7 @@ impl Tried {
 
     /// A fresh handler.
     pub fn handler(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
-        self.handlers.handler()
+        self.handlers.handler(None)
     }
 }
 
@@ -98,7 +98,8 @@ impl Trial {
     /// Delivers one record, of which `failed` calls came before.
     pub fn deliver(&mut self, source: usize, record: &Record<'_>, failed: u32, now: Moment) -> Delivery {
         let mut list = List { function: &self.function, written: Vec::new() };
-        let settled = self.pipeline.process(&Pass { source, record, failed, now }, &mut list);
+        let settled =
+            self.pipeline.process(&Pass { source, record, failed, is_probe: false, now }, &mut list);
         Delivery { settled, written: list.written }
     }
 }

@@ -363,6 +363,19 @@ impl Consumer {
         partition::check(&list, RDKafkaErrorCode::State)
     }
 
+    /// Fetches nothing of these partitions until [`Consumer::resume`]; what is fetched already may still come.
+    pub fn pause(&self, partitions: &[Partition]) -> Result<(), Error> {
+        let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
+        self.base.pause(&list).map_err(|error| Error::of_call(&error))
+    }
+
+    /// Fetches these partitions again. librdkafka goes on where it believes the reader stands, so
+    /// [`Consumer::rewind`] comes first.
+    pub fn resume(&self, partitions: &[Partition]) -> Result<(), Error> {
+        let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
+        self.base.resume(&list).map_err(|error| Error::of_call(&error))
+    }
+
     /// Partitions that this member still holds, though nobody told the worker otherwise, are lost.
     pub fn is_assignment_lost(&self) -> bool {
         self.base.assignment_lost()

@@ -1,6 +1,6 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
-use super::spec::{Delivery, DurationText, Retry, Scale};
+use super::spec::{Circuit, Delivery, DurationText, Retry, Scale};
 use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, Order};
 
 pub(super) fn namespace() -> String {
@@ -60,6 +60,18 @@ pub(super) fn commit_interval() -> DurationText {
     text("100ms")
 }
 
+pub(super) fn max_held() -> u32 {
+    1000
+}
+
+pub(super) fn circuit_keys() -> u32 {
+    5
+}
+
+pub(super) fn circuit_within() -> DurationText {
+    text("10s")
+}
+
 pub(super) fn max_attempts() -> u32 {
     12
 }
@@ -102,6 +114,7 @@ impl Default for Delivery {
             guarantee: guarantee(),
             commit_interval: commit_interval(),
             retry: Retry::default(),
+            circuit: Circuit::default(),
             on_exhausted: on_exhausted(),
             dead_letter: Default::default(),
             max_event_age: max_event_age(),
@@ -117,7 +130,14 @@ impl Default for Retry {
             factor: factor(),
             max: max(),
             jitter: jitter(),
+            max_held: max_held(),
         }
+    }
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { keys: circuit_keys(), within: circuit_within() }
     }
 }
 

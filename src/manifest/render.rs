@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::filter::written;
 use super::spec::{
-    ApiVersion, CloudEvents, Create, DeadLetter, Delivery, DurationText, FunctionKind, FunctionManifest,
-    Handler, Kafka, Key, Metadata, Retry, Scale, Sink, Source, Spec, Time,
+    ApiVersion, Circuit, CloudEvents, Create, DeadLetter, Delivery, DurationText, FunctionKind,
+    FunctionManifest, Handler, Kafka, Key, Metadata, Retry, Scale, Sink, Source, Spec, Time,
 };
-use super::{defaults, text};
+use super::text;
 use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
 /// Keys in the order in which a person writes them; others follow by the alphabet.
@@ -88,7 +88,7 @@ fn handler(handler: &model::HandlerSpec) -> Handler {
         entry: handler.entry.clone(),
         config: handler.config.as_object().cloned().unwrap_or_default(),
         timeout: duration(handler.timeout),
-        concurrency: defaults::concurrency(),
+        concurrency: handler.concurrency,
     }
 }
 
@@ -155,7 +155,9 @@ fn delivery(delivery: &model::Delivery) -> Delivery {
             factor: retry.factor,
             max: duration(retry.max),
             jitter: retry.jitter,
+            max_held: delivery.max_held as u32,
         },
+        circuit: Circuit { keys: delivery.circuit.keys as u32, within: duration(delivery.circuit.within) },
         on_exhausted: delivery.on_exhausted,
         dead_letter: DeadLetter { topic: Some(delivery.dead_letter_topic.clone()) },
         max_event_age: duration(delivery.max_event_age),

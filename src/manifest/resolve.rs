@@ -62,11 +62,6 @@ impl Resolver<'_> {
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {
-        if handler.concurrency > 1 {
-            let message =
-                "above 1 is not yet supported in this version: run more workers by `spec.scale.min`";
-            self.document.refuse("spec.handler.concurrency", message);
-        }
         let sha256 = handler.sha256.map(|digest| digest.to_ascii_lowercase());
         let hex = |digest: &String| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
         if sha256.as_ref().is_some_and(|digest| !hex(digest)) {
@@ -85,6 +80,7 @@ impl Resolver<'_> {
             entry: handler.entry,
             config,
             timeout,
+            concurrency: handler.concurrency,
         }
     }
 
@@ -243,6 +239,11 @@ impl Resolver<'_> {
                 factor: retry.factor,
                 max,
                 jitter: retry.jitter,
+            },
+            max_held: retry.max_held as usize,
+            circuit: model::CircuitSpec {
+                keys: delivery.circuit.keys as usize,
+                within: self.duration("spec.delivery.circuit.within", &delivery.circuit.within),
             },
             on_exhausted: delivery.on_exhausted,
             dead_letter_topic: topic,

@@ -108,9 +108,10 @@ pub(super) struct Handler {
     /// The longest a call may take.
     #[serde(default = "defaults::timeout")]
     pub timeout: DurationText,
-    /// Calls in flight per worker. Above 1: not yet supported in this version.
+    /// Calls in flight per worker, each on a thread with a handler of its own; `order` still holds.
+    /// 1: calls run on the worker's thread, which is the fastest for short ones.
     #[serde(default = "defaults::concurrency")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub concurrency: u32,
 }
 
@@ -366,6 +367,9 @@ pub(super) struct Delivery {
     /// When and how often a failed call is tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// When failures count as an outage, and not as the events' fault.
+    #[serde(default)]
+    pub circuit: Circuit,
     /// When attempts run out: a dead letter, or the function stops.
     #[serde(default = "defaults::on_exhausted")]
     pub on_exhausted: OnExhausted,
@@ -400,6 +404,25 @@ pub(super) struct Retry {
     #[serde(default = "defaults::jitter")]
     #[schemars(range(min = 0, max = 1))]
     pub jitter: f64,
+    /// The most events of a partition that wait in memory: those whose calls failed, and those behind them by `order`.
+    /// With so many waiting nothing more of the partition is read.
+    #[serde(default = "defaults::max_held")]
+    #[schemars(range(min = 1, max = 50000))]
+    pub max_held: u32,
+}
+
+/// When failures count as an outage: first calls of events of so many keys failed in a row. Then nothing of the
+/// partition is called but now and then one event, and no attempts are counted, until a call goes well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Circuit {
+    /// Of how many keys; `0`: failures never count as an outage.
+    #[serde(default = "defaults::circuit_keys")]
+    #[schemars(range(max = 1000))]
+    pub keys: u32,
+    /// Within how long.
+    #[serde(default = "defaults::circuit_within")]
+    pub within: DurationText,
 }
 
 /// Where events go that cannot be handled. The topic is made when it is missing.

@@ -156,10 +156,8 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         ),
         (("plugin: mill", "plugin: ''"), &["5: spec.handler.plugin: must not be empty"]),
         (
-            ("plugin: mill", "plugin: mill, concurrency: 2"),
-            &[
-                "5: spec.handler.concurrency: above 1 is not yet supported in this version: run more workers by `spec.scale.min`",
-            ],
+            ("plugin: mill", "plugin: mill, concurrency: 0"),
+            &["5: spec.handler.concurrency: 0 is too small: at least 1"],
         ),
         (
             ("plugin: mill", "plugin: mill, timeout: 5"),

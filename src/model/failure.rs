@@ -61,6 +61,8 @@ pub enum DeadLetterReason {
     Rejected,
     /// Out of attempts.
     Exhausted,
+    /// Calls for it ended the process, until attempts ran out.
+    Crashed,
     /// Older than `maxEventAge`.
     TooOld,
     /// The broker (or the client's limits) refused an output made from it.
@@ -71,11 +73,12 @@ pub enum DeadLetterReason {
 
 impl DeadLetterReason {
     /// Every reason, for tables and docs.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Malformed,
         Self::Unkeyed,
         Self::Rejected,
         Self::Exhausted,
+        Self::Crashed,
         Self::TooOld,
         Self::Unwritable,
         Self::BadOutput,
@@ -88,6 +91,7 @@ impl DeadLetterReason {
             Self::Unkeyed => "unkeyed",
             Self::Rejected => "rejected",
             Self::Exhausted => "exhausted",
+            Self::Crashed => "crashed",
             Self::TooOld => "too-old",
             Self::Unwritable => "unwritable",
             Self::BadOutput => "bad-output",

@@ -66,6 +66,8 @@ pub struct HandlerSpec {
     pub config: serde_json::Value,
     /// The longest a call may take.
     pub timeout: Duration,
+    /// Calls in flight per worker; 1: they run on the worker's own thread.
+    pub concurrency: u32,
 }
 
 /// A topic that a function reads.
@@ -290,6 +292,10 @@ pub struct Delivery {
     pub commit_interval: Duration,
     /// When and how often a failed call is tried again.
     pub retry: Retry,
+    /// The most events of a partition that wait in memory because a call failed.
+    pub max_held: usize,
+    /// When failures count as an outage.
+    pub circuit: CircuitSpec,
     /// What happens when attempts run out.
     pub on_exhausted: OnExhausted,
     /// Where dead letters go.
@@ -321,6 +327,15 @@ pub struct Retry {
     pub max: Duration,
     /// Share of the pause that is random, 0 to 1.
     pub jitter: f64,
+}
+
+/// When failures count as an outage, and not as the events' fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CircuitSpec {
+    /// First calls of so many keys must fail in a row; 0: never.
+    pub keys: usize,
+    /// Within so long.
+    pub within: Duration,
 }
 
 /// What happens when attempts run out.

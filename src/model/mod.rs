@@ -5,6 +5,7 @@ mod clock;
 mod event;
 mod failure;
 mod function;
+mod headers;
 mod outbox;
 mod record;
 
@@ -12,9 +13,10 @@ pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use event::{Event, Shape};
 pub use failure::{Class, DeadLetterReason, Failure, FailureKind, Outcome};
 pub use function::{
-    CloudEventsMode, CloudEventsSink, CreateTopic, Delivery, FieldTest, Filter, Format, Function,
-    FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, Order, Retry, Sink, Source,
-    StartAt, TimeFormat, TimeSpec,
+    CircuitSpec, CloudEventsMode, CloudEventsSink, CreateTopic, Delivery, FieldTest, Filter, Format,
+    Function, FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, Order, Retry, Sink,
+    Source, StartAt, TimeFormat, TimeSpec,
 };
+pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
-pub use record::{Header, Headers, NoHeaders, Record, lend_headers, own_headers};
+pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};

@@ -1,5 +1,9 @@
 //! A record as it lies in a topic, borrowed from whoever read it.
 
+use std::sync::Arc;
+
+use super::headers::HeaderBuffer;
+
 /// One header of a record. Kafka allows a name to come more than once and a value to be null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
@@ -40,6 +44,70 @@ pub fn lend_headers(owned: &[(String, Option<Vec<u8>>)]) -> Vec<Header<'_>> {
 /// A copy of headers, to keep.
 pub fn own_headers(lent: &[Header<'_>]) -> Vec<(String, Option<Vec<u8>>)> {
     lent.iter().map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+}
+
+/// A copy of a record, to keep: all its bytes in one place, whose memory goes from record to record.
+#[derive(Debug, Clone, Default)]
+pub struct OwnedRecord {
+    topic: Arc<str>,
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+    bytes: Vec<u8>,
+    key: Option<Span>,
+    value: Option<Span>,
+    headers: Vec<(Span, Option<Span>)>,
+}
+
+type Span = (u32, u32);
+
+impl OwnedRecord {
+    /// Becomes a copy of `record`, whose topic is `topic`.
+    pub fn copy(&mut self, record: &Record<'_>, topic: &Arc<str>) {
+        self.topic = Arc::clone(topic);
+        (self.partition, self.offset, self.timestamp_ms) =
+            (record.partition, record.offset, record.timestamp_ms);
+        self.bytes.clear();
+        self.headers.clear();
+        self.key = record.key.map(|key| self.keep(key));
+        self.value = record.value.map(|value| self.keep(value));
+        for header in record.headers() {
+            let name = self.keep(header.name.as_bytes());
+            let value = header.value.map(|value| self.keep(value));
+            self.headers.push((name, value));
+        }
+    }
+
+    /// Shows it to `act`; `headers` is where they are listed.
+    pub fn lend<R>(&self, headers: &mut HeaderBuffer, act: impl FnOnce(&Record<'_>) -> R) -> R {
+        let mut list = headers.lend();
+        list.extend(self.headers.iter().map(|(name, value)| Header {
+            name: std::str::from_utf8(self.bytes(*name)).expect("a name is kept as text"),
+            value: value.map(|value| self.bytes(value)),
+        }));
+        let result = act(&Record {
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.map(|key| self.bytes(key)),
+            value: self.value.map(|value| self.bytes(value)),
+            headers: &list,
+        });
+        headers.put_back(list);
+        result
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        // A record is smaller than the broker's largest request, which is counted in 31 bits.
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        (start, self.bytes.len() as u32)
+    }
+
+    fn bytes(&self, (start, end): Span) -> &[u8] {
+        &self.bytes[start as usize..end as usize]
+    }
 }
 
 /// One record of one partition.

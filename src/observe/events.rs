@@ -194,6 +194,119 @@ impl CallRetried<'_> {
     }
 }
 
+/// A call took longer than it may.
+#[derive(Debug)]
+pub struct CallOverran<'a> {
+    /// Where its record stands.
+    pub topic: &'a str,
+    /// Where its record stands.
+    pub partition: i32,
+    /// Where its record stands.
+    pub offset: i64,
+    /// How long it took.
+    pub took: Duration,
+    /// The manifest's `timeout`.
+    pub limit: Duration,
+}
+
+impl CallOverran<'_> {
+    /// Counts and logs it. What the call came to counts all the same.
+    pub fn emit(self, meter: &mut Meter) {
+        let Self { topic, partition, offset, took, limit } = self;
+        meter.overran();
+        tracing::warn!(target: OUTCOMES, topic, partition, offset, ?took, timeout = ?limit, "call took longer than its timeout");
+    }
+}
+
+/// Calls failed for key after key: an outage, and nobody's fault.
+#[derive(Debug)]
+pub struct CircuitOpened<'a> {
+    /// The lane.
+    pub topic: &'a str,
+    /// The lane.
+    pub partition: i32,
+    /// How many keys.
+    pub keys: usize,
+    /// What the handler said last.
+    pub error: &'a str,
+}
+
+impl CircuitOpened<'_> {
+    /// Counts and logs it.
+    pub fn emit(self, meter: &mut Meter) {
+        let Self { topic, partition, keys, error } = self;
+        meter.circuit_opened();
+        tracing::warn!(
+            topic,
+            partition,
+            keys,
+            error,
+            "calls fail for one key after the other: nothing is called but a probe now and then, and no attempts are counted"
+        );
+    }
+}
+
+/// A call went well again.
+#[derive(Debug)]
+pub struct CircuitClosed<'a> {
+    /// The lane.
+    pub topic: &'a str,
+    /// The lane.
+    pub partition: i32,
+    /// How long the outage was.
+    pub open_for: Duration,
+}
+
+impl CircuitClosed<'_> {
+    /// Logs it.
+    pub fn emit(self, _: &mut Meter) {
+        let Self { topic, partition, open_for } = self;
+        tracing::info!(topic, partition, ?open_for, "a call went well: the outage is over");
+    }
+}
+
+/// So many events wait that no more are read.
+#[derive(Debug)]
+pub struct LanePaused<'a> {
+    /// The lane.
+    pub topic: &'a str,
+    /// The lane.
+    pub partition: i32,
+    /// How many events wait.
+    pub held: usize,
+}
+
+impl LanePaused<'_> {
+    /// Counts and logs it.
+    pub fn emit(self, meter: &mut Meter) {
+        let Self { topic, partition, held } = self;
+        meter.paused();
+        tracing::warn!(
+            topic,
+            partition,
+            held,
+            "reading stops until fewer events wait: calls failed, and others wait behind them (delivery.retry.maxHeld)"
+        );
+    }
+}
+
+/// A paused lane is read again.
+#[derive(Debug)]
+pub struct LaneResumed<'a> {
+    /// The lane.
+    pub topic: &'a str,
+    /// The lane.
+    pub partition: i32,
+}
+
+impl LaneResumed<'_> {
+    /// Logs it.
+    pub fn emit(self, _: &mut Meter) {
+        let Self { topic, partition } = self;
+        tracing::info!(topic, partition, "reading goes on");
+    }
+}
+
 /// The broker had deleted records before they were read.
 #[derive(Debug)]
 pub struct OffsetsLost<'a> {

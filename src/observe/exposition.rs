@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use super::histogram::{BOUNDS_NS, SharedHistogram};
 use super::metrics::{Id, Kind, TABLE, When};
-use super::status::{FunctionStatus, State, Status};
+use super::status::{CIRCUIT_OPEN, FunctionStatus, LaneStatus, State, Status};
 
 /// All metrics of a process. Clones share everything.
 #[derive(Clone)]
@@ -129,6 +129,20 @@ fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a 
     labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
+/// A sample for each lane of a function.
+fn per_lane(text: &mut Text, id: Id, function: &FunctionStatus, number: impl Fn(&LaneStatus) -> Option<u64>) {
+    // While a partition moves, two workers may report it: a series that comes twice spoils the scrape.
+    let mut numbers = BTreeMap::new();
+    for lane in function.workers.iter().flat_map(|worker| &worker.lanes) {
+        numbers.extend(number(lane).map(|number| ((lane.topic.as_str(), lane.partition), number)));
+    }
+    for ((topic, partition), number) in numbers {
+        let partition = partition.to_string();
+        let labels = [("function", function.name.as_str()), ("topic", topic), ("partition", &partition)];
+        text.sample(id, &labels, number);
+    }
+}
+
 /// One family after the other, since the format wants a family's lines in one group.
 fn gauges(text: &mut Text, functions: &[FunctionStatus]) {
     for function in functions {
@@ -136,16 +150,15 @@ fn gauges(text: &mut Text, functions: &[FunctionStatus]) {
         text.sample(Id::SourceInFlight, &[("function", &function.name)], in_flight);
     }
     for function in functions {
-        // While a partition moves, two workers may report it: a series that comes twice spoils the scrape.
-        let mut lags = BTreeMap::new();
-        for lane in function.workers.iter().flat_map(|worker| &worker.lanes) {
-            lags.extend(lane.lag.map(|lag| ((lane.topic.as_str(), lane.partition), lag)));
-        }
-        for ((topic, partition), lag) in lags {
-            let partition = partition.to_string();
-            let labels = [("function", function.name.as_str()), ("topic", topic), ("partition", &partition)];
-            text.sample(Id::SourceLag, &labels, lag);
-        }
+        per_lane(text, Id::SourceLag, function, |lane| lane.lag.map(|lag| lag as u64));
+    }
+    for function in functions {
+        per_lane(text, Id::LaneHeld, function, |lane| Some(lane.held));
+    }
+    for function in functions {
+        let lanes = function.workers.iter().flat_map(|worker| &worker.lanes);
+        let open = lanes.filter(|lane| lane.state == CIRCUIT_OPEN).count();
+        text.sample(Id::CircuitIsOpen, &[("function", &function.name)], open);
     }
     for function in functions {
         if let Some(last_ms) = function.workers.iter().filter_map(|worker| worker.last_cut_ms).max() {
@@ -235,6 +248,7 @@ mod tests {
             position: 10,
             committed: Some(7),
             lag,
+            held: 0,
             state: "reading",
         }
     }

@@ -20,6 +20,9 @@ pub(super) struct Handles {
     calls: [Counter; OUTCOMES.len()],
     read: (Counter, Counter),
     lost_offsets: Counter,
+    overruns: Counter,
+    circuits_opened: Counter,
+    pauses: Counter,
     commits: Counter,
     aborts: Counter,
     rebalances: [Counter; REBALANCES.len()],
@@ -46,6 +49,9 @@ impl Handles {
             calls: OUTCOMES.map(|outcome| word(Id::HandlerCalls, "outcome", outcome)),
             read: (plain(Id::SourceRead), plain(Id::SourceReadBytes)),
             lost_offsets: plain(Id::SourceLost),
+            overruns: plain(Id::HandlerOverruns),
+            circuits_opened: plain(Id::CircuitOpened),
+            pauses: plain(Id::LanePauses),
             commits: plain(Id::CutCommits),
             aborts: plain(Id::CutAborts),
             rebalances: REBALANCES.map(|kind| word(Id::WorkerRebalances, "kind", kind)),
@@ -81,6 +87,9 @@ impl Handles {
         self.read.0.increment(read.records);
         self.read.1.increment(read.bytes);
         self.lost_offsets.increment(std::mem::take(&mut live.lost_offsets));
+        self.overruns.increment(std::mem::take(&mut live.overruns));
+        self.circuits_opened.increment(std::mem::take(&mut live.circuits_opened));
+        self.pauses.increment(std::mem::take(&mut live.pauses));
         self.commits.increment(std::mem::take(&mut live.commits));
         self.aborts.increment(std::mem::take(&mut live.aborts));
         self.failures.increment(std::mem::take(&mut live.failures));

@@ -95,6 +95,9 @@ pub(super) struct Live {
     pub(super) queue_wait: Histogram,
     pub(super) read: Volume,
     pub(super) lost_offsets: u64,
+    pub(super) overruns: u64,
+    pub(super) circuits_opened: u64,
+    pub(super) pauses: u64,
     pub(super) commits: u64,
     pub(super) aborts: u64,
     pub(super) cut_duration: Histogram,
@@ -134,6 +137,9 @@ impl Meter {
             queue_wait: Histogram::new(),
             read: Volume::default(),
             lost_offsets: 0,
+            overruns: 0,
+            circuits_opened: 0,
+            pauses: 0,
             commits: 0,
             aborts: 0,
             cut_duration: Histogram::new(),
@@ -243,6 +249,21 @@ impl Meter {
         self.live.lost_offsets += offsets;
     }
 
+    /// A call took longer than its timeout.
+    pub fn overran(&mut self) {
+        self.live.overruns += 1;
+    }
+
+    /// A lane's circuit opened.
+    pub fn circuit_opened(&mut self) {
+        self.live.circuits_opened += 1;
+    }
+
+    /// A lane holds as much as it may.
+    pub fn paused(&mut self) {
+        self.live.pauses += 1;
+    }
+
     /// The assignment changed.
     pub fn rebalanced(&mut self, kind: Rebalance) {
         self.live.rebalances[kind as usize] += 1;
@@ -257,6 +278,11 @@ impl Meter {
     pub fn cpu(&mut self, used: Duration) {
         self.live.cpu += used.saturating_sub(self.cpu_seen.unwrap_or(used));
         self.cpu_seen = Some(used);
+    }
+
+    /// CPU time that handler threads used.
+    pub fn cpu_of_threads(&mut self, used: Duration) {
+        self.live.cpu += used;
     }
 
     /// What was published so far.

@@ -79,8 +79,13 @@ pub enum Id {
     SourceLost,
     SourceInFlight,
     SourceLag,
+    LaneHeld,
+    LanePauses,
+    CircuitIsOpen,
+    CircuitOpened,
     HandlerCalls,
     HandlerErrors,
+    HandlerOverruns,
     HandlerDuration,
     HandlerQueueWait,
     HandlerCounts,
@@ -111,7 +116,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 27] = [
+pub const TABLE: [Metric; 32] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -176,6 +181,42 @@ pub const TABLE: [Metric; 27] = [
         help: "End offset minus committed offset of a partition that this process works on; an upper bound.",
     },
     Metric {
+        id: Id::LaneHeld,
+        name: "tidemill_lane_held_events",
+        kind: Kind::Gauge,
+        unit: "events",
+        when: When::Asked,
+        labels: &["function", "topic", "partition"],
+        help: "Events of a partition that wait in memory: for their next attempt, or behind one that does.",
+    },
+    Metric {
+        id: Id::LanePauses,
+        name: "tidemill_lane_pauses_total",
+        kind: Kind::Counter,
+        unit: "pauses",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Times that a partition was not read on because as many events waited as may.",
+    },
+    Metric {
+        id: Id::CircuitIsOpen,
+        name: "tidemill_lane_open_circuits",
+        kind: Kind::Gauge,
+        unit: "circuits",
+        when: When::Asked,
+        labels: FUNCTION,
+        help: "Partitions whose circuit is open now: calls failed for one key after the other, and only probes are made.",
+    },
+    Metric {
+        id: Id::CircuitOpened,
+        name: "tidemill_lane_circuit_openings_total",
+        kind: Kind::Counter,
+        unit: "openings",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Times that a partition's circuit opened.",
+    },
+    Metric {
         id: Id::HandlerCalls,
         name: "tidemill_handler_calls_total",
         kind: Kind::Counter,
@@ -192,6 +233,15 @@ pub const TABLE: [Metric; 27] = [
         when: When::Live,
         labels: &["function", "class"],
         help: "Errors by class: transient (tried again), poison (dead letter), fatal (the worker stops).",
+    },
+    Metric {
+        id: Id::HandlerOverruns,
+        name: "tidemill_handler_overruns_total",
+        kind: Kind::Counter,
+        unit: "overruns",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Calls that took longer than the function's timeout; what they came to counts all the same.",
     },
     Metric {
         id: Id::HandlerDuration,
@@ -398,8 +448,8 @@ mod tests {
 
     #[test]
     fn every_name_follows_the_pattern() {
-        const AREAS: [&str; 8] =
-            ["source", "handler", "dead_letter", "sink", "cut", "worker", "function", "process"];
+        const AREAS: [&str; 9] =
+            ["source", "lane", "handler", "dead_letter", "sink", "cut", "worker", "function", "process"];
         for metric in &TABLE {
             let rest = metric.name.strip_prefix("tidemill_").expect(metric.name);
             assert!(AREAS.iter().any(|area| rest.starts_with(&format!("{area}_"))), "{rest}");

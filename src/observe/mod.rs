@@ -24,7 +24,7 @@ pub use exposition::{AlreadyInstalled, Exposition, Seconds, install};
 pub use histogram::{BOUNDS_NS, BUCKETS, Histogram, SharedHistogram};
 pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
 pub use status::{
-    ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, Phase, REPORT_EVERY,
-    Silence, State, Status, WorkerReport, WorkerStatus,
+    CIRCUIT_OPEN, ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, Phase,
+    REPORT_EVERY, Silence, State, Status, WorkerReport, WorkerStatus,
 };
 pub use totals::Totals;

@@ -13,6 +13,9 @@ use serde::Serialize;
 
 use super::totals::Totals;
 
+/// The state of a lane in which nothing is called but probes.
+pub const CIRCUIT_OPEN: &str = "circuitOpen";
+
 /// The shortest time between two reports of a worker.
 pub const REPORT_EVERY: Duration = Duration::from_millis(250);
 
@@ -177,7 +180,9 @@ pub struct LaneStatus {
     pub committed: Option<i64>,
     /// End offset minus committed offset; `None` while the end is not known.
     pub lag: Option<i64>,
-    /// What it does, in a word: reading, paused, retrying.
+    /// Events that wait in memory: for their next attempt, or behind one that does.
+    pub held: u64,
+    /// What it does, in a word: reading, retrying, paused (as many events wait as may), or [`CIRCUIT_OPEN`].
     pub state: &'static str,
 }
 

@@ -81,6 +81,22 @@ impl Checkpoint {
         text
     }
 
+    /// How long [`Checkpoint::metadata`] is, or more: few open offsets are not counted out.
+    pub fn metadata_bytes(&self) -> usize {
+        /// What cut number, watermark, deadline, counts and the sum take at most.
+        const FIXED: usize = 40;
+        let in_text = |bytes: usize| PREFIX.len() + (bytes + FIXED).div_ceil(3) * 4;
+        // An open offset takes two lengths; if it failed, a distance and a count.
+        let width = varint_bytes((self.ledger.next() - self.offset()).unsigned_abs());
+        let most = self.ledger.open().len() * (2 * width + width + 2);
+        if in_text(most) <= METADATA_LIMIT / 2 {
+            return in_text(most);
+        }
+        let runs: usize = self.runs().into_iter().map(varint_bytes).sum();
+        let failed = self.ledger.open().values().filter(|calls| **calls > 0).count();
+        in_text(runs + failed * (width + 2))
+    }
+
     /// Reads what was committed. Empty metadata and metadata of other programs count as none: the
     /// offset alone stands.
     pub fn read(offset: i64, metadata: &str) -> Result<Self, Damaged> {
@@ -147,6 +163,10 @@ fn put(bytes: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     bytes.push(value as u8);
+}
+
+fn varint_bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 fn take(bytes: &mut &[u8]) -> Result<u64, Damaged> {
@@ -217,6 +237,11 @@ mod tests {
         fn what_was_committed_is_read_back(checkpoint in checkpoint()) {
             let read = Checkpoint::read(checkpoint.offset(), &checkpoint.metadata());
             prop_assert_eq!(read, Ok(checkpoint));
+        }
+
+        #[test]
+        fn the_length_is_not_underestimated(checkpoint in checkpoint()) {
+            prop_assert!(checkpoint.metadata_bytes() >= checkpoint.metadata().len());
         }
 
         #[test]

@@ -1,8 +1,7 @@
 //! Dead letters: the original record, byte by byte, with headers that say what happened to it.
 
-use super::headers::HeaderBuffer;
 use super::write::{OutRecord, Target, Writer};
-use crate::model::{DeadLetterReason, Function, Header, Record};
+use crate::model::{DeadLetterReason, Function, Header, HeaderBuffer, Record};
 
 /// Every header that a dead letter adds begins with this; those of an earlier death are replaced.
 pub const PREFIX: &str = "tidemill-";

@@ -59,6 +59,17 @@ impl Intake {
         Ok(self.admit(&mut event)?.then_some(event))
     }
 
+    /// Shows `act` the function's key of `record`: none of an event that will not be called.
+    pub fn with_key<R>(&self, record: &Record<'_>, act: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        if self.keyer.is_of_record() {
+            return act(record.key);
+        }
+        match self.take(*record) {
+            Ok(Some(event)) => act(event.key.as_deref()),
+            Ok(None) | Err(_) => act(None),
+        }
+    }
+
     /// An event of `record` into which nobody has looked: the first half of [`Intake::take`], for loops
     /// in which moving an event about would cost more than the event.
     #[inline]

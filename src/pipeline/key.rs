@@ -134,6 +134,11 @@ impl Keyer {
         Self { key, time }
     }
 
+    /// The function's key is the record's.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self.key, KeyFrom::Record)
+    }
+
     /// Sets `key` and `time_ms` of `event`. The record's own key and timestamp are taken as they are,
     /// null and -1 included: whether those do is for the step that needs them to say.
     #[inline]

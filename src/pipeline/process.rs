@@ -59,6 +59,8 @@ pub struct Pass<'a> {
     pub record: &'a Record<'a>,
     /// How many calls for it failed before.
     pub failed: u32,
+    /// It is called to find out whether an outage is over: attempts do not run out.
+    pub is_probe: bool,
     /// When.
     pub now: Moment,
 }
@@ -121,6 +123,11 @@ impl Pipeline {
     /// Which source a topic belongs to.
     pub fn source_of(&self, topic: &str) -> Option<usize> {
         self.intakes.iter().position(|intake| intake.source().topic == topic)
+    }
+
+    /// Shows `act` the function's key of a record of this source: what orders its calls.
+    pub fn with_key<R>(&self, source: usize, record: &Record<'_>, act: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        self.intakes[source].with_key(record, act)
     }
 
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
@@ -195,7 +202,7 @@ impl Pipeline {
             FailureKind::Retry { after } => (after, false),
             FailureKind::Panic => (None, true),
         };
-        if attempts < self.function.delivery.retry.max_attempts {
+        if pass.is_probe || attempts < self.function.delivery.retry.max_attempts {
             return Settled::Retry { after, message, is_panic };
         }
         match self.function.delivery.on_exhausted {
@@ -203,6 +210,24 @@ impl Pipeline {
             OnExhausted::DeadLetter => {
                 let reason = DeadLetterReason::Exhausted;
                 self.bury(pass, End { reason, error: message, attempts, called: Some(kind) }, writer)
+            }
+        }
+    }
+
+    /// What becomes of an event when the process died during calls for it, `deaths` times since that was last committed.
+    /// Once is never enough for a dead letter: any process can be killed during any call.
+    pub fn died<W: Writer>(&mut self, pass: &Pass<'_>, deaths: u32, writer: &mut W) -> Settled {
+        const ENOUGH: u32 = 2;
+        let attempts = pass.failed + deaths;
+        let message = "the process ended during the call".to_owned();
+        if attempts < self.function.delivery.retry.max_attempts.max(ENOUGH) {
+            return Settled::Retry { after: None, message, is_panic: false };
+        }
+        match self.function.delivery.on_exhausted {
+            OnExhausted::Stop => Settled::Stop { message, is_panic: false },
+            OnExhausted::DeadLetter => {
+                let end = End { reason: DeadLetterReason::Crashed, error: message, attempts, called: None };
+                self.bury(pass, end, writer)
             }
         }
     }

@@ -7,6 +7,7 @@ use tidemill_abi as abi;
 
 use super::host::{Frame, HOST, Memory};
 use super::load::Entry;
+use super::notes::Slot;
 use crate::model::{Event, Failure, FailureKind, FunctionName, Outbox, Outcome};
 
 /// One call.
@@ -29,6 +30,8 @@ pub struct Instance {
     handler: String,
     config: String,
     memory: Memory,
+    /// Where each call is noted while it lasts.
+    note: Option<Slot>,
 }
 
 // SAFETY: by the contract an instance may move between threads as long as no two calls overlap, which
@@ -48,9 +51,16 @@ impl Instance {
             handler: handler.to_owned(),
             config: config.to_string(),
             memory: Memory::new(function.to_string()),
+            note: None,
         };
         instance.init()?;
         Ok(instance)
+    }
+
+    /// Each call is noted there from now on.
+    pub fn noted_in(mut self, slot: Option<Slot>) -> Self {
+        self.note = slot;
+        self
     }
 
     /// The handler's name in the plugin.
@@ -98,9 +108,15 @@ impl Instance {
             attempt: call.attempt,
             reserved: 0,
         };
+        if let Some(note) = &mut self.note {
+            note.begin(event.record.topic, event.record.partition, event.record.offset);
+        }
         // SAFETY: `author` came from this entry's `init` and was not dropped; the tables, the frame
         // and all they point to live until this returns; `&mut self` keeps other calls away.
         let status = unsafe { (self.entry.handle)(author, &event_table, &call_table) };
+        if let Some(note) = &self.note {
+            note.end();
+        }
         let told = frame.told.take();
         if status == abi::OK {
             return Outcome::Ok;

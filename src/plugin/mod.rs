@@ -7,7 +7,7 @@
 //! [`build_crate`] makes a plugin from its crate.
 //!
 //! What can be checked of a plugin is checked; what it does inside a call cannot be. A panic ends in the
-//! SDK's shim; a crash takes the process, and the event is called again after the restart.
+//! SDK's shim; a crash takes the process, and `notes` tell the next one during which call.
 #![allow(unsafe_code, reason = "a plugin is C functions and raw pointers")]
 
 mod build;
@@ -16,10 +16,12 @@ mod file;
 mod host;
 mod instance;
 mod load;
+mod notes;
 mod registry;
 
 pub use build::{BuildError, Profile, build_crate};
 pub use error::PluginError;
 pub use instance::{Call, Instance};
 pub use load::Plugin;
+pub use notes::{Notes, Slot};
 pub use registry::{Current, Registry};

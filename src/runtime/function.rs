@@ -146,12 +146,21 @@ impl Runner {
             slot,
             limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
+            notes: self.shared.notes.clone(),
             clock: Arc::clone(&self.shared.clock),
         };
-        let mut handlers = self.handlers.for_worker();
-        let handler = handlers.first()?;
+        let mut handlers = self.handlers.for_worker(self.shared.notes.clone());
+        let pipeline = |handler| Pipeline::new(Arc::clone(&self.function), handler);
+        let first = pipeline(handlers.first()?);
+        let hands = match self.function.handler.as_ref().map_or(1, |handler| handler.concurrency) {
+            1 => Vec::new(),
+            threads => {
+                (0..threads).map(|_| handlers.another().map(pipeline)).collect::<anyhow::Result<_>>()?
+            }
+        };
         let parts = Parts {
-            pipeline: Pipeline::new(Arc::clone(&self.function), handler),
+            pipeline: first,
+            hands,
             supervision: Box::new(Supervisor { stop: self.stop.clone(), handlers, report: report.clone() }),
             report: report.worker(slot, self.shared.clock.now().elapsed),
             tap: self.tapper.as_ref().map(|tapper| tapper(&self.function)),
@@ -178,10 +187,10 @@ impl Supervision for Supervisor {
         self.stop.wait(time)
     }
 
-    fn newer_handler(&mut self) -> Option<Box<dyn Handler>> {
-        let (handler, info) = self.handlers.newer()?;
+    fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {
+        let (handlers, info) = self.handlers.newer(count)?;
         tracing::info!(digest = info.digest, entry = info.entry, "handler replaced");
         self.report.set_handler(info);
-        Some(handler)
+        Some(handlers)
     }
 }

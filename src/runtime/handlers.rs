@@ -10,7 +10,7 @@ use crate::manifest;
 use crate::model::{Function, HandlerSpec};
 use crate::observe::HandlerInfo;
 use crate::pipeline::Handler;
-use crate::plugin::{Current, Plugin, Registry};
+use crate::plugin::{Current, Instance, Notes, Plugin, Registry};
 
 /// Where a function's handlers come from. Clones share the plugin.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ pub struct Handlers {
 /// The same for one worker, which remembers what it was given.
 pub(super) struct WorkerHandlers {
     handlers: Handlers,
+    notes: Option<Arc<Notes>>,
     current: Option<Current>,
 }
 
@@ -62,22 +63,23 @@ impl Handlers {
         Some(HandlerInfo { digest: current.plugin.sha256().to_owned(), entry })
     }
 
-    /// An instance of what is called now; `None`: the function has no handler.
-    pub fn handler(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
+    /// An instance of what is called now, whose calls are noted in `notes`; `None`: the function has no handler.
+    pub fn handler(&self, notes: Option<&Arc<Notes>>) -> anyhow::Result<Option<Box<dyn Handler>>> {
         let (Some(spec), Some(current)) = (&self.function.handler, self.registry.get(&self.function.name))
         else {
             return Ok(None);
         };
-        self.instance(&current.plugin, spec).map(Some)
+        let slot = notes.and_then(|notes| notes.slot(&self.function.name.to_string()));
+        Ok(Some(Box::new(self.instance(&current.plugin, spec)?.noted_in(slot))))
     }
 
-    pub(super) fn for_worker(&self) -> WorkerHandlers {
-        WorkerHandlers { handlers: self.clone(), current: None }
+    pub(super) fn for_worker(&self, notes: Option<Arc<Notes>>) -> WorkerHandlers {
+        WorkerHandlers { handlers: self.clone(), notes, current: None }
     }
 
-    fn instance(&self, plugin: &Plugin, spec: &HandlerSpec) -> anyhow::Result<Box<dyn Handler>> {
+    fn instance(&self, plugin: &Plugin, spec: &HandlerSpec) -> anyhow::Result<Instance> {
         let config = manifest::resolve_config(&spec.config).context("a secret in spec.handler.config")?;
-        Ok(Box::new(plugin.instance(&self.function.name, spec.entry.as_deref(), &config)?))
+        Ok(plugin.instance(&self.function.name, spec.entry.as_deref(), &config)?)
     }
 }
 
@@ -85,17 +87,23 @@ impl WorkerHandlers {
     /// The instance to begin with.
     pub(super) fn first(&mut self) -> anyhow::Result<Option<Box<dyn Handler>>> {
         self.current = self.handlers.registry.get(&self.handlers.function.name);
-        self.handlers.handler()
+        self.another()
     }
 
-    /// A newer one, if the plugin was replaced since; one load of an atomic if not.
-    pub(super) fn newer(&mut self) -> Option<(Box<dyn Handler>, HandlerInfo)> {
+    /// One more instance.
+    pub(super) fn another(&self) -> anyhow::Result<Option<Box<dyn Handler>>> {
+        self.handlers.handler(self.notes.as_ref())
+    }
+
+    /// So many newer ones, if the plugin was replaced since; one load of an atomic if not.
+    pub(super) fn newer(&mut self, count: usize) -> Option<(Vec<Box<dyn Handler>>, HandlerInfo)> {
         if !self.current.as_ref()?.is_outdated() {
             return None;
         }
         self.current = self.handlers.registry.get(&self.handlers.function.name);
-        match self.handlers.handler() {
-            Ok(handler) => Some((handler?, self.handlers.info()?)),
+        let handlers: anyhow::Result<Option<Vec<_>>> = (0..count).map(|_| self.another()).collect();
+        match handlers {
+            Ok(handlers) => Some((handlers?, self.handlers.info()?)),
             Err(error) => {
                 tracing::error!("the newer handler cannot be made, the old one stays: {error:#}");
                 None

@@ -26,6 +26,7 @@ pub use stop::Stop;
 use crate::kafka::Cluster;
 use crate::model::{Clock, Function};
 use crate::observe::{Exposition, Status};
+use crate::plugin::Notes;
 use function::Runner;
 
 /// What all functions of a process share.
@@ -41,6 +42,8 @@ pub struct Shared {
     pub exposition: Exposition,
     /// Where states are reported.
     pub status: Status,
+    /// Where calls are noted, so that one that ends the process is found out; `None`: they are not.
+    pub notes: Option<Arc<Notes>>,
     /// Topics are made, start offsets committed: on every broker but the embedded one, which cannot.
     pub can_prepare: bool,
 }

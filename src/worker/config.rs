@@ -1,11 +1,13 @@
 //! What a worker is told when it starts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kafka::{Cluster, MessageLimits};
+use crate::kafka::{Cluster, MessageLimits, Partition};
 use crate::model::{Clock, Function, Guarantee};
 use crate::observe::Exposition;
+use crate::plugin::Notes;
 
 /// What a worker is told when it starts.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub limits: Option<MessageLimits>,
     /// Where its numbers are published.
     pub exposition: Exposition,
+    /// Where calls are noted.
+    pub notes: Option<Arc<Notes>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -40,8 +44,21 @@ impl Config {
 
     /// How long the broker lets a transaction stand open: 10 s, but calls run inside it.
     pub fn transaction_timeout(&self) -> Duration {
-        let call = self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout);
-        Duration::from_secs(10).max(call * 2 + Duration::from_secs(5))
+        Duration::from_secs(10).max(self.longest_call() * 2 + Duration::from_secs(5))
+    }
+
+    /// How long a call may take.
+    pub fn longest_call(&self) -> Duration {
+        self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout)
+    }
+
+    /// How often this process's predecessors died during calls for events of a partition from `committed` on.
+    pub fn deaths(&self, partition: &Partition, committed: i64) -> BTreeMap<i64, u32> {
+        let Some(notes) = &self.notes else { return BTreeMap::new() };
+        let Partition { topic, partition } = partition;
+        let function = self.function.name.to_string();
+        notes.settle(&function, (topic, *partition), committed, &[]);
+        notes.crashes(&function, topic, *partition)
     }
 
     /// Outputs and offsets in one transaction.

@@ -2,7 +2,7 @@
 
 use super::recover::Recovery;
 use super::{Stopped, Worker};
-use crate::kafka::{Commit, Error};
+use crate::kafka::{Commit, Error, Partition};
 use crate::observe::Phase;
 use crate::observe::events::{CutCommitted, Fenced};
 
@@ -23,20 +23,25 @@ impl Worker {
         let has_outlasted = self.pace.age(began.elapsed) > self.config.transaction_timeout();
         if let Err(error) = self.outputs.commit(&commits, &self.consumer) {
             // A transaction begins with the first output. Alone, that is after the long call and not before it.
-            for lane in self.lanes.iter_mut().filter(|lane| has_outlasted && lane.is_dirty) {
-                lane.alone_until = lane.checkpoint.ledger.next();
+            for lane in self.lanes.iter_mut().filter(|lane| has_outlasted && lane.track.is_dirty) {
+                lane.alone_until = lane.track.checkpoint.ledger.next();
             }
             return self.fail(error);
         }
         let now = self.now();
         let took = now.elapsed.saturating_sub(began.elapsed);
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_dirty) {
-            lane.is_dirty = false;
-            lane.checkpoint.cut += 1;
-            lane.committed = lane.checkpoint.offset();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.track.is_dirty) {
+            lane.track.committed();
+            lane.committed = lane.track.checkpoint.offset();
             self.suspects.settle(&lane.partition, lane.committed);
+            if let Some(notes) = self.config.notes.as_ref().filter(|_| !lane.deadly.is_empty()) {
+                let Partition { topic, partition } = &lane.partition;
+                let counted: Vec<i64> = lane.deadly.iter().copied().collect();
+                let function = self.config.function.name.to_string();
+                notes.settle(&function, (topic, *partition), lane.committed, &counted);
+                lane.deadly.retain(|offset| *offset >= lane.committed);
+            }
         }
-        self.is_alone = false;
         self.must_cut = false;
         self.pace.cut(now.elapsed, took);
         self.last_cut_ms = Some(now.wall_ms);
@@ -54,9 +59,9 @@ impl Worker {
     fn commits(&self) -> Vec<Commit> {
         self.lanes
             .iter()
-            .filter(|lane| lane.is_dirty)
+            .filter(|lane| lane.track.is_dirty)
             .map(|lane| {
-                let mut checkpoint = lane.checkpoint.clone();
+                let mut checkpoint = lane.track.checkpoint.clone();
                 checkpoint.cut += 1;
                 Commit {
                     partition: lane.partition.clone(),
@@ -84,9 +89,7 @@ impl Worker {
         let began = self.now().elapsed;
         let needs_producer = aborted.is_err();
         self.recovery = Some(Recovery { began, cause: error, needs_producer });
-        self.held = None;
         self.must_cut = false;
-        self.is_alone = false;
         Ok(())
     }
 

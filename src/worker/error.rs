@@ -20,6 +20,14 @@ pub enum Stopped {
         /// What is wrong with it.
         cause: Damaged,
     },
+    /// No threads can be started.
+    #[error(
+        "cannot start a handler thread: {0}; lower spec.handler.concurrency or raise the limit of threads"
+    )]
+    Threads(std::io::Error),
+    /// A handler thread died of a bug in the engine.
+    #[error("a handler thread died: this is a bug of tidemill's own, its panic stands above")]
+    DeadThread,
     /// Out of attempts with `onExhausted: stop`.
     #[error(
         "event {topic}/{partition}@{offset} failed {attempts} times and delivery.onExhausted is `stop`: {message}; mend \

@@ -9,6 +9,9 @@ use crate::observe::Rebalance;
 use crate::observe::events::{LanePlaced, Rebalanced};
 use crate::pipeline::Checkpoint;
 
+/// How long calls of partitions that are to be let go may take to end; then others make them again.
+const REVOKE_WITHIN: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// Hears everything the group has said so far.
     pub(super) fn hear(&mut self) -> Result<(), Stopped> {
@@ -59,16 +62,22 @@ impl Worker {
     fn let_go(&mut self, partitions: &[Partition], is_lost: bool) -> Result<(), Stopped> {
         self.tell(if is_lost { Rebalance::Lost } else { Rebalance::Revoked }, partitions);
         let is_mine = |lane: &super::Lane| partitions.contains(&lane.partition);
+        if !is_lost && self.lanes.iter().any(is_mine) {
+            self.finish_calls(REVOKE_WITHIN)?;
+        }
         let holds_work = self.is_dirty() && self.recovery.is_none();
         if holds_work && is_lost {
             self.fail(Error::Stale("the partitions were lost".to_owned()))?;
         } else if holds_work && self.lanes.iter().any(is_mine) {
             self.cut()?;
         }
-        if self.held.as_ref().is_some_and(|held| partitions.contains(&held.partition)) {
-            self.held = None;
-        }
         self.arriving.retain(|partition| !partitions.contains(partition));
+        for lane in self.lanes.iter().filter(|lane| partitions.contains(&lane.partition)) {
+            self.desk.forget(lane.track.lane);
+            if self.recovery.is_none() {
+                self.meter.released(lane.track.in_flight() as u64);
+            }
+        }
         self.lanes.close(partitions);
         self.stand_firm()?;
         self.consumer.release(partitions)?;
@@ -76,9 +85,9 @@ impl Worker {
     }
 
     /// Tells librdkafka where each lane that stays goes on, before the group is answered.
-    fn stand_firm(&mut self) -> Result<(), Stopped> {
+    pub(super) fn stand_firm(&mut self) -> Result<(), Stopped> {
         let starts: Vec<_> =
-            self.lanes.iter().map(|lane| (lane.partition.clone(), lane.checkpoint.offset())).collect();
+            self.lanes.iter().map(|lane| (lane.partition.clone(), lane.track.read_to)).collect();
         match self.consumer.rewind(&starts, ASK_WAIT) {
             Err(error) if self.recovery.is_none() => self.fail(error),
             _ => Ok(()),
@@ -132,6 +141,8 @@ impl Worker {
             .collect();
         self.stand_firm()?;
         self.consumer.assign(&starts)?;
+        // One that was paused when it went may still be when it comes back.
+        self.consumer.resume(&self.arriving)?;
         self.arriving.clear();
         for (partition, source, checkpoint, is_new) in opened {
             LanePlaced {
@@ -142,7 +153,9 @@ impl Worker {
             }
             .emit(&mut self.meter);
             // A start that was only just resolved is committed with the next cut, so it is resolved once.
-            self.lanes.open(partition, source, checkpoint, is_new);
+            let lane = self.lanes.open(self.desk.policy(), partition, source, (checkpoint, self.epoch));
+            lane.track.is_dirty = is_new;
+            lane.deaths = self.config.deaths(&lane.partition, lane.committed);
         }
         Ok(())
     }

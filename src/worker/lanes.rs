@@ -1,34 +1,43 @@
 //! The lanes of one worker: each is one assigned partition with its order and its progress.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use crate::kafka::Partition;
-use crate::pipeline::{Checkpoint, Ledger};
+use crate::pipeline::{Checkpoint, Policy, Track};
 
 /// One assigned partition.
 pub struct Lane {
-    /// Tells outputs of this lane from those of others, even if the partition comes back later.
-    pub number: u16,
+    /// Its progress, and who waits. Its number tells outputs of this lane from those of others, even if the partition
+    /// comes back later.
+    pub track: Track,
     /// The partition.
     pub partition: Partition,
+    /// Its topic, for records that are kept.
+    pub topic: Arc<str>,
     /// Which of the function's sources it belongs to.
     pub source: usize,
-    /// What the next cut would commit.
-    pub checkpoint: Checkpoint,
     /// What the last cut committed.
     pub committed: i64,
-    /// The ledger has moved, or outputs were written for this lane, since the last cut.
-    pub is_dirty: bool,
+    /// It holds as many events as it may, and nothing more is read.
+    pub is_paused: bool,
     /// Where the partition ended when it was last read to its end.
     pub end: Option<i64>,
+    /// How often the process died during calls for events of this partition, not yet counted as attempts.
+    pub deaths: BTreeMap<i64, u32>,
+    /// Events during whose calls it died: each runs alone from then on, so that it takes no others with it.
+    pub deadly: BTreeSet<i64>,
     /// Records below run alone, each in a cut of its own: their calls outlasted a transaction.
     pub alone_until: i64,
 }
 
 impl Lane {
-    /// Progress.
+    /// The event at this offset is called with nothing else in its cut.
     #[inline]
-    pub fn ledger(&mut self) -> &mut Ledger {
-        self.is_dirty = true;
-        &mut self.checkpoint.ledger
+    pub fn calls_alone(&self, offset: i64) -> bool {
+        offset < self.alone_until
+            || (!self.deaths.is_empty() && self.deaths.contains_key(&offset))
+            || (!self.deadly.is_empty() && self.deadly.contains(&offset))
     }
 }
 
@@ -43,20 +52,30 @@ pub struct Lanes {
 
 impl Lanes {
     /// Opens a lane that goes on at `checkpoint`.
-    pub fn open(&mut self, partition: Partition, source: usize, checkpoint: Checkpoint, is_dirty: bool) {
+    pub fn open(
+        &mut self,
+        policy: &Policy,
+        partition: Partition,
+        source: usize,
+        (checkpoint, epoch): (Checkpoint, u32),
+    ) -> &mut Lane {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         let committed = checkpoint.offset();
+        let place = (partition.topic.as_str(), partition.partition);
         self.lanes.push(Lane {
-            number,
+            track: Track::new(policy, number, place, checkpoint, epoch),
+            topic: partition.topic.as_str().into(),
             partition,
             source,
-            checkpoint,
             committed,
-            is_dirty,
+            is_paused: false,
             end: None,
+            deaths: BTreeMap::new(),
+            deadly: BTreeSet::new(),
             alone_until: i64::MIN,
         });
+        self.lanes.last_mut().expect("it was just added")
     }
 
     /// Closes lanes; what they had not committed is forgotten.
@@ -77,7 +96,17 @@ impl Lanes {
 
     /// The lane with this number.
     pub fn by_number(&self, number: u16) -> Option<&Lane> {
-        self.lanes.iter().find(|lane| lane.number == number)
+        self.lanes.iter().find(|lane| lane.track.lane == number)
+    }
+
+    /// The lane with this number.
+    pub fn by_number_mut(&mut self, number: u16) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.track.lane == number)
+    }
+
+    /// The lane at this place, below [`Lanes::len`].
+    pub fn at(&mut self, place: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(place)
     }
 
     /// All lanes.
@@ -102,6 +131,6 @@ impl Lanes {
 
     /// Something would be committed by a cut.
     pub fn is_dirty(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.is_dirty)
+        self.lanes.iter().any(|lane| lane.track.is_dirty)
     }
 }

@@ -17,6 +17,8 @@ mod recover;
 mod start;
 mod suspects;
 mod tap;
+mod threads;
+mod waiting;
 mod work;
 
 use std::sync::Arc;
@@ -28,19 +30,20 @@ pub use lanes::{Lane, Lanes};
 pub use tap::{Settlement, Tap};
 
 use crate::kafka::{Consumer, ConsumerConfig, Partition};
-use crate::model::{DeadLetterReason, Moment};
+use crate::model::{DeadLetterReason, Function, HeaderBuffer, Moment};
 use crate::observe::events::{WorkerStarted, WorkerStopped};
-use crate::observe::metrics::Id;
-use crate::observe::{LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
-use crate::pipeline::{Handler, Pipeline};
+use crate::observe::{CIRCUIT_OPEN, LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
+use crate::pipeline::{Desk, Handler, Pipeline, Policy};
 use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Dice, Stride};
 use suspects::Suspects;
-use work::Held;
+use threads::{Done, Job, Threads};
 
 /// How long a worker waits for records before it looks at everything else again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How long a worker waits for calls to end before it looks for records again.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The longest wait for one answer of the brokers, so that the group is heard in between.
 const ASK_WAIT: Duration = Duration::from_secs(1);
 
@@ -50,14 +53,16 @@ pub trait Supervision: Send {
     fn is_stopping(&self) -> bool;
     /// Waits so long, or until told to stop; whether it was.
     fn pause(&self, time: Duration) -> bool;
-    /// A newer handler, if there is one since the last call; asked between two cuts.
-    fn newer_handler(&mut self) -> Option<Box<dyn Handler>>;
+    /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
+    fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>>;
 }
 
 /// What a worker is built of, besides its configuration.
 pub struct Parts {
     /// The function, compiled.
     pub pipeline: Pipeline,
+    /// The same for each handler thread; none: calls run on the worker's own.
+    pub hands: Vec<Pipeline>,
     /// Who tells it to stop.
     pub supervision: Box<dyn Supervision>,
     /// Where it reports what it does.
@@ -81,14 +86,23 @@ pub struct Worker {
     heard: u64,
     /// When the group is asked for them next, on the clock's monotonic time.
     ask_at: Duration,
-    /// The event at the head of the batch waits for its next attempt.
-    held: Option<Held>,
+    /// Who is called when.
+    desk: Desk<Box<Job>>,
+    /// Tells what was begun before an abort from what came after.
+    epoch: u32,
+    threads: Option<Threads>,
+    /// Calls that ended, not looked at yet.
+    done: Option<Done>,
+    /// Nothing more can be taken until a call ends.
+    is_busy: bool,
+    /// Copies of records, to be used again.
+    #[expect(clippy::vec_box, reason = "a ticket takes the box along and brings it back")]
+    spare: Vec<Box<Job>>,
+    headers: HeaderBuffer,
     /// Set when work since the last cut was undone and lanes are not rewound yet.
     recovery: Option<recover::Recovery>,
     contact: Contact,
     suspects: Suspects,
-    /// The event at the head runs alone: cut before and after it.
-    is_alone: bool,
     /// A cut is due, whatever the time.
     must_cut: bool,
     stride: Stride,
@@ -106,7 +120,7 @@ pub struct Worker {
 impl Worker {
     /// Connects and joins the group. Waits for the brokers, visibly, until told to stop.
     pub fn start(config: Config, parts: Parts) -> Result<Option<Self>, Stopped> {
-        let Parts { pipeline, supervision, report, tap } = parts;
+        let Parts { pipeline, hands, supervision, report, tap } = parts;
         let function = Arc::clone(&config.function);
         let consumer = Consumer::new(&ConsumerConfig {
             cluster: &config.cluster,
@@ -131,11 +145,21 @@ impl Worker {
             arriving: Vec::new(),
             heard: 0,
             ask_at: Duration::ZERO,
-            held: None,
+            desk: Desk::new(policy(&function), hands.len()),
+            epoch: 0,
+            threads: match hands.is_empty() {
+                true => None,
+                false => Some(
+                    Threads::start(&function.name.name, hands, &config.clock).map_err(Stopped::Threads)?,
+                ),
+            },
+            done: None,
+            is_busy: false,
+            spare: Vec::new(),
+            headers: HeaderBuffer::default(),
             recovery: None,
             contact: Contact::default(),
             suspects: Suspects::default(),
-            is_alone: false,
             must_cut: false,
             stride: Stride::new(),
             read_at: now.elapsed,
@@ -178,36 +202,44 @@ impl Worker {
                 continue;
             }
             self.check_contact();
-            let now = self.now();
-            if let Some(held) = &self.held {
-                if now.elapsed < held.until {
-                    self.hear_for((held.until - now.elapsed).min(IDLE_WAIT))?;
-                    continue;
-                }
-                self.held = None;
-            }
             if !self.is_dirty() {
                 self.swap();
             }
+            self.go_on_reading()?;
             self.read();
+            self.collect()?;
             self.work()?;
             self.cut_if_due()?;
         }
     }
 
-    /// Fills the batch; waits no longer than until the next cut is due.
+    /// Fills the batch. With nothing to do it waits: for records, for calls to end, but no longer than until something
+    /// is due.
     fn read(&mut self) {
-        if self.consumer.at_hand() > 0 {
+        let is_busy = std::mem::take(&mut self.is_busy);
+        if self.consumer.at_hand() > 0 && !is_busy {
             return;
         }
-        if self.consumer.fill(Duration::ZERO) == 0 {
-            let wait = if self.is_dirty() {
-                self.pace.wait(self.now().elapsed, self.is_drained()).min(IDLE_WAIT)
-            } else {
-                IDLE_WAIT
-            };
-            if !wait.is_zero() {
-                self.consumer.fill(wait);
+        let has_calls = self.desk.in_flight() > 0;
+        if self.consumer.fill(Duration::ZERO) == 0 || is_busy {
+            let now = self.now().elapsed;
+            let mut wait = IDLE_WAIT;
+            if self.is_dirty() {
+                wait = wait.min(self.pace.wait(now, self.is_drained()));
+            }
+            if let Some(due) = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min() {
+                wait = wait.min(due.saturating_sub(now));
+            }
+            match &mut self.threads {
+                _ if wait.is_zero() => {}
+                Some(threads) if has_calls => {
+                    // Records may come meanwhile, unless there is no room for them.
+                    self.done = threads.take(if is_busy { wait } else { wait.min(LOOK_AGAIN) });
+                }
+                _ if is_busy => {}
+                _ => {
+                    self.consumer.fill(wait);
+                }
             }
         }
         self.read_at = self.now().elapsed;
@@ -231,15 +263,18 @@ impl Worker {
         self.consumer.at_hand() == 0
             && self.lanes.iter().all(|lane| {
                 let end = self.consumer.known_end(&lane.partition);
-                end.is_none_or(|end| end <= lane.checkpoint.ledger.next())
+                end.is_none_or(|end| end <= lane.track.checkpoint.ledger.next())
             })
     }
 
     /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.
     /// Also while nothing comes: whoever replaced it expects the next event to meet the new one.
     fn swap(&mut self) {
-        if let Some(handler) = self.supervision.newer_handler() {
-            self.pipeline.set_handler(Some(handler));
+        let hands = self.threads.as_ref().map_or(0, Threads::len);
+        let Some(mut handlers) = self.supervision.newer_handlers(1 + hands) else { return };
+        self.pipeline.set_handler(handlers.pop());
+        if let Some(threads) = &mut self.threads {
+            threads.set_handlers(handlers.into_iter());
         }
     }
 
@@ -260,32 +295,30 @@ impl Worker {
             return;
         }
         self.meter.cpu(thread_cpu());
-        let (exposition, function) = (&self.config.exposition, self.config.function.name.to_string());
-        self.pipeline.take_counts(&mut |name, count| {
-            exposition
-                .counter(Id::HandlerCounts, &[("function", &function), ("name", name)])
-                .increment(count);
-        });
+        let mut counts = Vec::new();
+        self.pipeline.take_counts(&mut |name, count| counts.push((name.to_owned(), count)));
+        self.count(counts);
         self.meter.publish();
-        let (held, consumer) = (self.held.as_ref(), &self.consumer);
+        let consumer = &self.consumer;
         let lanes = self.lanes.iter().map(|lane| {
             let end = consumer.known_end(&lane.partition).or(lane.end);
             LaneStatus {
                 topic: lane.partition.topic.clone(),
                 partition: lane.partition.partition,
-                position: lane.checkpoint.offset(),
+                position: lane.track.checkpoint.offset(),
                 committed: Some(lane.committed),
                 lag: end.map(|end| (end - lane.committed).max(0)),
-                state: match held {
-                    Some(held) if held.partition == lane.partition => "retrying",
-                    Some(_) => "paused",
-                    None => "reading",
+                held: lane.track.held() as u64,
+                state: match () {
+                    () if lane.track.open_since().is_some() => CIRCUIT_OPEN,
+                    () if lane.is_paused => "paused",
+                    () if lane.track.is_held_up() => "retrying",
+                    () => "reading",
                 },
             }
         });
         let lanes: Vec<_> = lanes.collect();
-        // Calls run inline, so what is begun and unfinished is the event that waits for its next attempt.
-        let in_flight = u64::from(held.is_some());
+        let in_flight = self.lanes.iter().map(|lane| lane.track.in_flight() as u64).sum();
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
@@ -298,6 +331,11 @@ impl Worker {
 
     /// Cuts what is finished, if things are well, and leaves the group so that others go on at once.
     fn leave(mut self, result: Result<(), Stopped>) -> Result<(), Stopped> {
+        let is_well = result.is_ok() && self.recovery.is_none();
+        let result = match result {
+            Ok(()) if is_well => self.finish_calls(self.config.longest_call()),
+            result => result,
+        };
         let is_well = result.is_ok() && self.recovery.is_none();
         let result = match result {
             Ok(()) if is_well && self.is_dirty() => self.cut(),
@@ -314,5 +352,16 @@ impl Worker {
         });
         self.consumer.close();
         result
+    }
+}
+
+/// How a function wants its calls.
+fn policy(function: &Function) -> Policy {
+    let delivery = &function.delivery;
+    Policy {
+        order: function.order,
+        retry: delivery.retry,
+        max_held: delivery.max_held,
+        circuit: delivery.circuit,
     }
 }

@@ -79,7 +79,7 @@ impl Worker {
         let has_happened = fresh.iter().any(|(partition, checkpoint)| {
             self.lanes
                 .find(&partition.topic, partition.partition)
-                .is_some_and(|lane| lane.is_dirty && checkpoint.cut == lane.checkpoint.cut + 1)
+                .is_some_and(|lane| lane.track.is_dirty && checkpoint.cut == lane.track.checkpoint.cut + 1)
         });
         if has_happened {
             tracing::info!("the cut was committed all the same");
@@ -88,14 +88,16 @@ impl Worker {
         } else {
             self.undone();
         }
+        self.epoch = self.epoch.wrapping_add(1);
         for (partition, checkpoint) in fresh {
             if let Some(lane) = self.lanes.find(&partition.topic, partition.partition) {
                 lane.committed = checkpoint.offset();
-                lane.is_dirty = false;
-                lane.checkpoint = checkpoint;
+                self.desk.rewind(&mut lane.track, checkpoint, self.epoch);
+                lane.deaths = self.config.deaths(&lane.partition, lane.committed);
                 self.suspects.settle(&lane.partition, lane.committed);
             }
         }
+        self.go_on_reading()?;
         Ok(())
     }
 

@@ -1,57 +1,62 @@
 //! One batch through the pipeline.
 
-use std::time::Duration;
-
 use super::suspects::Treatment;
 use super::tap::Settlement;
 use super::{Stopped, Worker};
 use crate::kafka::{Error, Fetched, Origin, Partition};
-use crate::model::{DeadLetterReason, FailureKind, Moment};
-use crate::observe::events::{CallRetried, DeadLettered, OffsetsLost};
+use crate::model::{Clock, Moment, Record};
+use crate::observe::events::{CallOverran, OffsetsLost};
 use crate::observe::{CallOutcome, Phase};
-use crate::pipeline::{End, Pass, Settled, back_off};
-
-/// The event at the head of the batch waits for its next attempt.
-pub(super) struct Held {
-    /// Until then, on the clock's monotonic time.
-    pub until: Duration,
-    /// Its partition.
-    pub partition: Partition,
-}
+use crate::pipeline::{Pass, Place, Settled};
 
 /// What a group of records came to, timed as a whole.
 #[derive(Default)]
 struct Tally {
     ok: u64,
     skipped: u64,
-    other: Option<CallOutcome>,
+    /// Lane and offset of the last call.
+    last: (u16, i64),
     bytes: u64,
     records: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn took(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        self.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
+    }
 }
 
 /// What the loop over a group does next.
 enum Next {
     /// The head is done with.
     Advance,
-    /// The head stays; a cut comes first.
-    Cut,
+    /// The head stays until a call ends.
+    Wait,
+    /// The lane of this partition holds as much as it may.
+    Pause(Partition),
     /// The position of a partition is out of range.
     OutOfRange(Partition),
 }
 
 impl Worker {
-    /// Runs what is at hand through the pipeline, until a cut is due.
+    /// Runs what waited and what is at hand through the pipeline, until a cut is due.
     pub(super) fn work(&mut self) -> Result<(), Stopped> {
         let mut began = self.now();
         self.report.is_at(Phase::Handle);
         if !self.is_dirty() {
             self.pace.begin(began.elapsed);
         }
-        while self.consumer.at_hand() > 0 && !self.must_cut && self.recovery.is_none() {
+        self.work_waiting(&mut began)?;
+        while self.consumer.at_hand() > 0 && !self.must_cut && !self.is_busy && self.recovery.is_none() {
             began = self.work_group(began)?;
             if self.pace.wait(began.elapsed, false).is_zero() || self.outputs.is_full() {
                 break;
             }
+        }
+        if let Some(threads) = &mut self.threads {
+            threads.flush();
         }
         self.outputs.serve();
         Ok(())
@@ -61,15 +66,15 @@ impl Worker {
     fn work_group(&mut self, began: Moment) -> Result<Moment, Stopped> {
         let mut tally = Tally::default();
         let mut left = self.stride.records();
-        while left > 0 && !self.must_cut {
+        while left > 0 && !self.must_cut && !self.is_busy {
             match self.step(began, &mut tally)? {
                 None => break,
                 Some(Next::Advance) => {
                     self.consumer.advance();
-                    self.must_cut = self.is_alone;
                     left -= 1;
                 }
-                Some(Next::Cut) => self.must_cut = true,
+                Some(Next::Wait) => self.is_busy = true,
+                Some(Next::Pause(partition)) => self.pause_lane(&partition)?,
                 Some(Next::OutOfRange(partition)) => {
                     self.consumer.advance();
                     self.skip_lost(&partition)?;
@@ -81,13 +86,19 @@ impl Worker {
         if left == 0 {
             self.stride.took(took);
         }
-        let calls = tally.ok + tally.skipped + u64::from(tally.other.is_some());
+        let calls = tally.ok + tally.skipped;
         if calls > 0 && self.pipeline.has_handler() {
             let each = took / u32::try_from(calls).unwrap_or(u32::MAX);
             self.meter.called_many(CallOutcome::Ok, tally.ok, each);
             self.meter.called_many(CallOutcome::Skip, tally.skipped, each);
-            if let Some(outcome) = tally.other {
-                self.meter.called_many(outcome, 1, each);
+            let limit = self.config.longest_call();
+            if calls == 1
+                && each > limit
+                && let Some(lane) = self.lanes.by_number(tally.last.0)
+            {
+                let Partition { topic, partition } = &lane.partition;
+                let (partition, offset) = (*partition, tally.last.1);
+                CallOverran { topic, partition, offset, took: each, limit }.emit(&mut self.meter);
             }
         }
         let waited = began.elapsed.saturating_sub(self.read_at);
@@ -102,10 +113,11 @@ impl Worker {
             None => return Ok(None),
             Some(Fetched::Record(record)) => record,
             Some(Fetched::End { topic, partition, offset }) => {
-                if let Some(lane) = self.lanes.find(topic, partition) {
+                if let Some(lane) = self.lanes.find(topic, partition).filter(|lane| !lane.is_paused) {
                     lane.end = Some(offset);
-                    if lane.checkpoint.offset() < offset {
-                        lane.ledger().reach(offset);
+                    lane.track.read_to = lane.track.read_to.max(offset);
+                    if lane.track.checkpoint.offset() < offset {
+                        lane.track.ledger().reach(offset);
                     }
                 }
                 return Ok(Some(Next::Advance));
@@ -118,43 +130,50 @@ impl Worker {
         let Some(lane) = self.lanes.find(record.topic, record.partition) else {
             return Ok(Some(Next::Advance));
         };
-        if lane.checkpoint.ledger.is_finished(record.offset) {
+        if lane.is_paused || lane.track.is_known(record.offset) {
             return Ok(Some(Next::Advance));
         }
-        let mut force = None;
-        let treatment = match self.suspects.treatment(record.topic, record.partition, record.offset) {
-            Treatment::Normal if record.offset < lane.alone_until => Treatment::Alone,
-            treatment => treatment,
-        };
-        match treatment {
-            Treatment::Normal => {}
-            _ if self.outputs.is_open() && !self.is_alone => return Ok(Some(Next::Cut)),
-            Treatment::Alone => self.is_alone = true,
-            Treatment::DeadLetter(reason) => {
-                self.is_alone = true;
-                force = Some(reason);
+        let treatment = self.suspects.treatment(record.topic, record.partition, record.offset);
+        let is_alone = treatment != Treatment::Normal || lane.calls_alone(record.offset);
+        if is_alone || !self.desk.is_quiet() || lane.track.open_since().is_some() {
+            let strand =
+                self.pipeline.with_key(lane.source, &record, |key| lane.track.strand(record.offset, key));
+            match self.desk.place(&lane.track, strand) {
+                Place::Now if !is_alone => {}
+                Place::Busy => return Ok(Some(Next::Wait)),
+                Place::Full => return Ok(Some(Next::Pause(lane.partition.clone()))),
+                place => {
+                    let mut job = self.spare.pop().unwrap_or_default();
+                    job.record.copy(&record, &lane.topic);
+                    job.source = lane.source;
+                    let mut ticket = self.desk.ticket(&lane.track, strand, record.offset, job);
+                    lane.track.read_to = record.offset + 1;
+                    tally.took(&record);
+                    self.meter.consumed();
+                    match (place, &mut self.threads) {
+                        (Place::Thread(thread), Some(threads)) if !is_alone => {
+                            let failed = lane.track.checkpoint.ledger.attempts(record.offset);
+                            self.desk.send(&mut lane.track, &mut ticket, thread);
+                            threads.push(ticket, failed);
+                        }
+                        _ => self.desk.hold(&mut lane.track, ticket),
+                    }
+                    return Ok(Some(Next::Advance));
+                }
             }
         }
-        let failed = lane.checkpoint.ledger.attempts(record.offset);
-        let (source, origin) = (lane.source, Origin::new(lane.number, record.offset));
+        let failed = lane.track.checkpoint.ledger.attempts(record.offset);
+        let (source, origin) = (lane.source, Origin::new(lane.track.lane, record.offset));
         // Groups are timed as a whole; who looks on wants to know of each event.
         let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
-        let pass = Pass { source, record: &record, failed, now };
-        let settled = match force {
-            None => self.pipeline.process(&pass, &mut writer),
-            Some(error) => {
-                let end =
-                    End { reason: DeadLetterReason::Unwritable, error, attempts: failed + 1, called: None };
-                self.pipeline.bury(&pass, end, &mut writer)
-            }
-        };
-        tally.records += 1;
-        tally.bytes += (record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len)) as u64;
-        if let Some(tap) = &mut self.tap {
-            let took = self.config.clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
-            tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
-        }
+        let pass = Pass { source, record: &record, failed, is_probe: false, now };
+        let settled = self.pipeline.process(&pass, &mut writer);
+        tally.took(&record);
+        tally.last = (lane.track.lane, record.offset);
+        lane.track.read_to = record.offset + 1;
+        self.meter.consumed();
+        let took = |clock: &dyn Clock| clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
         match settled {
             Settled::Ok { unrouted } => {
                 tally.ok += 1;
@@ -166,48 +185,24 @@ impl Worker {
                 self.meter.skipped();
             }
             Settled::Filtered => self.meter.filtered(),
-            Settled::DeadLetter { reason, error, called } => {
-                tally.other = called.map(|kind| match kind {
-                    FailureKind::Reject { .. } => CallOutcome::Reject,
-                    FailureKind::Retry { .. } => CallOutcome::Retry,
-                    FailureKind::Panic => CallOutcome::Panic,
-                });
-                let (topic, partition, offset) = (record.topic, record.partition, record.offset);
-                DeadLettered { topic, partition, offset, reason: reason.as_str(), error: &error }
-                    .emit(&mut self.meter);
-            }
-            Settled::Retry { after, message, is_panic } => {
-                tally.other = Some(if is_panic { CallOutcome::Panic } else { CallOutcome::Retry });
-                let attempts = lane.ledger().fail(record.offset);
-                let (partition, offset) = (lane.partition.clone(), record.offset);
-                let pause = after.unwrap_or_else(|| {
-                    back_off(&self.config.function.delivery.retry, attempts, self.dice.roll())
-                });
-                CallRetried {
-                    topic: &partition.topic,
-                    partition: partition.partition,
-                    offset,
-                    attempt: attempts,
-                    after: pause,
-                    error: &message,
-                }
-                .emit(&mut self.meter);
-                self.held = Some(Held { until: now.elapsed + pause, partition });
-                // Attempts are committed outcomes: they survive a crash.
-                return Ok(Some(Next::Cut));
-            }
-            Settled::Stop { message, .. } => {
-                return Err(Stopped::Exhausted {
-                    topic: record.topic.to_owned(),
-                    partition: record.partition,
-                    offset: record.offset,
-                    attempts: failed + 1,
-                    message,
-                });
+            settled => {
+                // Rare enough to take the way of those that waited.
+                let mut job = self.spare.pop().unwrap_or_default();
+                job.record.copy(&record, &lane.topic);
+                job.source = source;
+                let strand =
+                    self.pipeline.with_key(source, &record, |key| lane.track.strand(record.offset, key));
+                let ticket = self.desk.ticket(&lane.track, strand, record.offset, job);
+                let took = took(self.config.clock.as_ref());
+                self.settle(ticket, failed, settled, took)?;
+                return Ok(Some(Next::Advance));
             }
         }
-        self.meter.consumed();
-        lane.ledger().finish(record.offset);
+        if let Some(tap) = &mut self.tap {
+            let took = took(self.config.clock.as_ref());
+            tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
+        }
+        self.desk.finished_at_once(&mut lane.track, record.offset);
         Ok(Some(Next::Advance))
     }
 
@@ -216,7 +211,7 @@ impl Worker {
         let Some(lane) = self.lanes.find(&partition.topic, partition.partition) else {
             return Ok(());
         };
-        let from = lane.checkpoint.ledger.next();
+        let from = lane.track.checkpoint.ledger.next();
         let (first, next) = self.consumer.ends(partition, super::ASK_WAIT)?;
         if from > next {
             return Err(Stopped::BeyondEnd { partition: partition.to_string(), committed: from, end: next });
@@ -224,7 +219,8 @@ impl Worker {
         if first > from {
             OffsetsLost { topic: &partition.topic, partition: partition.partition, from, to: first }
                 .emit(&mut self.meter);
-            lane.ledger().reach(first);
+            lane.track.ledger().reach(first);
+            lane.track.read_to = lane.track.read_to.max(first);
         }
         self.cut()?;
         // librdkafka has stopped fetching there, and only a new consumer starts again.

@@ -98,7 +98,7 @@ fn totals(name: &str, lines: &str) -> BTreeMap<String, usize> {
     let function = Arc::new(function);
     let handlers =
         Handlers::load(&function, &Arc::new(Registry::default()), folder.path()).expect("a plugin");
-    let mut pipeline = Pipeline::new(Arc::clone(&function), handlers.handler().expect("a handler"));
+    let mut pipeline = Pipeline::new(Arc::clone(&function), handlers.handler(None).expect("a handler"));
     let mut totals = BTreeMap::new();
     let mut count = |what: String| *totals.entry(what).or_default() += 1;
     for (number, line) in lines.lines().enumerate() {
@@ -116,7 +116,9 @@ fn totals(name: &str, lines: &str) -> BTreeMap<String, usize> {
         let source = pipeline.source_of(topic).expect("the topic of a source");
         let now = Moment { wall_ms: 0, elapsed: Duration::ZERO };
         let mut recorder = Recorder::default();
-        match pipeline.process(&Pass { source, record: &record, failed: 0, now }, &mut recorder) {
+        match pipeline
+            .process(&Pass { source, record: &record, failed: 0, is_probe: false, now }, &mut recorder)
+        {
             Settled::Ok { .. } => count("ok".to_owned()),
             Settled::Skipped => count("skipped".to_owned()),
             Settled::Filtered => count("filtered".to_owned()),

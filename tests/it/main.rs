@@ -16,4 +16,5 @@ mod outputs_are_all_or_nothing;
 mod plugin;
 mod readme;
 mod scene;
+mod scripts;
 mod untouched_events_pass_through;

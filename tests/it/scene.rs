@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidemill::model::{
-    CloudEventsMode, CloudEventsSink, Delivery, Emit, Filter, Format, Function, FunctionName, Guarantee,
-    KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, Sink, Source, StartAt,
-    TimeSpec, lend_headers, own_headers,
+    CircuitSpec, CloudEventsMode, CloudEventsSink, Delivery, Emit, Filter, Format, Function, FunctionName,
+    Guarantee, KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, Sink, Source,
+    StartAt, TimeSpec, lend_headers, own_headers,
 };
 use tidemill::pipeline::{OutRecord, Target, Writer};
 
@@ -186,6 +186,8 @@ pub fn function(sinks: Vec<Sink>) -> Function {
                 max: Duration::from_secs(30),
                 jitter: 0.2,
             },
+            max_held: 1000,
+            circuit: CircuitSpec { keys: 5, within: Duration::from_secs(10) },
             on_exhausted: OnExhausted::DeadLetter,
             dead_letter_topic: "receipts.dlq".to_owned(),
             max_event_age: Duration::ZERO,

@@ -3,25 +3,51 @@
 //!
 //! `TIDEMILL_TEST_KILLS=200` for a long run, `TIDEMILL_TEST_SEED=…` to roll the same dice again.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use tidemill::model::{Clock as _, SystemClock};
 
-use crate::harness::{Follower, Load, Stage, Worker, assert_each_once, cluster};
+use serde_json::json;
+
+use crate::harness::{Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn each_event_has_one_result_however_often_workers_are_killed() {
+    let stage = Stage::new(cluster(), "kills", 4).with_short_sessions();
+    chaos(&stage, |_, record| record);
+}
+
+#[test]
+fn calls_side_by_side_retries_and_dead_letters_survive_kills_too() {
+    let stage = Stage::new(cluster(), "kills-more", 4)
+        .with_short_sessions()
+        .with_trial()
+        .with("/spec/handler/concurrency", json!(16))
+        .with("/spec/delivery/retry", json!({ "maxAttempts": 30, "initial": "20ms", "max": "100ms" }));
+    chaos(&stage, |n, record| match n % 50 {
+        7 => record.header("reject", "as-asked"),
+        17 => record.header("fail", "2"),
+        27 => record.header("sleep-ms", "30"),
+        37 => record.header("panic", "1"),
+        _ => record,
+    });
+    let dead = cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted);
+    assert!(dead.iter().all(|letter| letter.header("tidemill-reason") == Some("rejected")), "{dead:#?}");
+}
+
+/// Kills, stops and starts workers under load, and looks at what became of each event.
+fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) {
     let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
     let seed = number("TIDEMILL_TEST_SEED").unwrap_or(SystemClock::start().now().wall_ms as u64);
     // Shown when the test fails.
     println!("TIDEMILL_TEST_SEED={seed} TIDEMILL_TEST_KILLS={kills}");
     let mut dice = Dice(seed);
 
-    let stage = Stage::new(cluster(), "kills", 4).with_short_sessions();
     let follower = Follower::start(cluster(), &stage.sink);
-    let load = Load::start(cluster(), &stage.source, 20);
+    let load = Load::start_with(cluster(), &stage.source, 20, dress);
     let mut workers: Vec<Option<Worker>> = ["a", "b", "c"].map(|who| Some(stage.spawn(who))).into();
     let names = ["a", "b", "c"];
     let mut killed = 0;
@@ -33,7 +59,10 @@ fn each_event_has_one_result_however_often_workers_are_killed() {
         let running = workers.iter().flatten().count();
         match (&mut workers[who], dice.roll(4)) {
             (Some(worker), 0) if running > 1 => {
-                assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+                let status = worker.terminate(WITHIN);
+                // One that was only just started may not listen to signals yet.
+                let is_ended = status.success() || status.signal() == Some(15);
+                assert!(is_ended, "{status}: {}", worker.log());
                 workers[who] = None;
             }
             (Some(worker), roll) => {
@@ -49,12 +78,17 @@ fn each_event_has_one_result_however_often_workers_are_killed() {
         workers.push(Some(stage.spawn("a")));
     }
     let count = load.finish();
-    follower.wait_for(count as usize, WITHIN);
     stage.wait_until_drained(WITHIN);
     for mut worker in workers.into_iter().flatten() {
-        assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+        let status = worker.terminate(WITHIN);
+        assert!(status.success(), "{status}: {}", worker.log());
     }
-    assert_each_once(count, &follower.read());
+    let dead = match cluster().partitions(&stage.dead_letters) {
+        Some(_) => cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted),
+        None => Vec::new(),
+    };
+    let results = cluster().read_all(&stage.sink, Isolation::ReadCommitted);
+    assert_each_ends_once(count, &results, &dead);
 }
 
 fn number(variable: &str) -> Option<u64> {

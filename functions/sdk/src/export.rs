@@ -133,6 +133,8 @@ unsafe extern "C" fn handle<H: Handler>(
     event: *const abi::Event,
     call: *const abi::Call,
 ) -> i32 {
+    // An instance may be called on another thread than the one that made it.
+    ON_HOST_THREAD.set(true);
     // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `event`
     // and `call` are valid until this returns.
     let (hosted, event, call) = unsafe { (&mut *instance.cast::<Hosted<H>>(), &*event, &*call) };

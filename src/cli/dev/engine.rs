@@ -51,6 +51,7 @@ impl Engine {
             clock: Arc::new(SystemClock::start()),
             exposition: observe::install().context("metrics")?,
             status: Status::default(),
+            notes: None,
             can_prepare,
         };
         Ok(Self {

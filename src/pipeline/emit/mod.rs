@@ -17,10 +17,10 @@ use std::ops::Range;
 pub use error::EmitError;
 
 use super::filter::Filters;
-use super::headers::HeaderBuffer;
+
 use super::write::{OutRecord, Target, Writer};
 use crate::codec::{json, media_type};
-use crate::model::{CloudEventsMode, Event, Format, Function, Header, Outbox, Sink};
+use crate::model::{CloudEventsMode, Event, Format, Function, Header, HeaderBuffer, Outbox, Sink};
 use cloudevents::MadeUp;
 use output::Output;
 use trace::Trace;

@@ -4,13 +4,12 @@
 //! `cloudevents` sink that gets an event in another mode, or one that is no CloudEvent, has it encoded
 //! anew; a CloudEvent then keeps all its attributes and gets none besides.
 
-use super::super::headers::HeaderBuffer;
 use super::super::write::{OutRecord, Target, Writer};
 use super::output::Output;
 use super::trace::Trace;
 use super::{EmitError, Encoder, Planned, Route, Routed, Router, check_value, implied_content_type, prepare};
 use crate::codec::attribute::PREFIX;
-use crate::model::{CloudEventsMode, Emit, Event, Format, Header, KeyChoice, Shape, Sink};
+use crate::model::{CloudEventsMode, Emit, Event, Format, Header, HeaderBuffer, KeyChoice, Shape, Sink};
 
 impl Router {
     /// Writes `event` to each sink whose filters take it. After an error nothing was written.

@@ -24,6 +24,16 @@ const KEYS: u64 = 23;
 impl Load {
     /// Begins to write. A broker that is away is waited for.
     pub fn start(kafka: &Kafka, topic: &str, burst: u64) -> Self {
+        Self::start_with(kafka, topic, burst, |_, record| record)
+    }
+
+    /// The same; `dress` gives each record the headers that it is to have.
+    pub fn start_with(
+        kafka: &Kafka,
+        topic: &str,
+        burst: u64,
+        dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static,
+    ) -> Self {
         let (sent, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut config = kafka.config();
         config.set("partitioner", "murmur2_random").set("linger.ms", "2").set("enable.idempotence", "true");
@@ -34,7 +44,11 @@ impl Load {
             while !over.load(Ordering::Relaxed) {
                 for _ in 0..burst {
                     let n = count.load(Ordering::Relaxed);
-                    send(&producer, &topic, &ToSend::new(format!("key-{}", n % KEYS), n.to_string()));
+                    send(
+                        &producer,
+                        &topic,
+                        &dress(n, ToSend::new(format!("key-{}", n % KEYS), n.to_string())),
+                    );
                     count.store(n + 1, Ordering::Relaxed);
                 }
                 pause();
@@ -74,8 +88,14 @@ impl Drop for Load {
 /// Every one of the values 0 .. `count` is there exactly once, and those of a key in their order.
 #[track_caller]
 pub fn assert_each_once(count: u64, results: &[ReadRecord]) {
+    assert_each_ends_once(count, results, &[]);
+}
+
+/// The same of values that became a result or a dead letter; dead letters have no order.
+#[track_caller]
+pub fn assert_each_ends_once(count: u64, results: &[ReadRecord], dead_letters: &[ReadRecord]) {
     let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
-    for result in results {
+    for result in results.iter().chain(dead_letters) {
         *seen.entry(number(result)).or_default() += 1;
     }
     let missing: Vec<u64> = (0..count).filter(|n| !seen.contains_key(n)).collect();

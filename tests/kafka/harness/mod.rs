@@ -29,7 +29,7 @@ mod worker;
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
 pub use follower::Follower;
-pub use load::{Load, assert_each_once, assert_none_lost};
+pub use load::{Load, assert_each_ends_once, assert_each_once, assert_none_lost};
 pub use stage::{Stage, trial_plugin};
 pub use supervisor::Supervisor;
 pub use wait::{try_wait, wait_until};

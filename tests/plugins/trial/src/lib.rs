@@ -5,15 +5,18 @@
 //! | `sleep-ms` | the call takes so long |
 //! | `fail` | so many calls fail, to be tried again |
 //! | `panic` | so many calls panic |
+//! | `abort` | so many calls end the process |
 //! | `reject` | rejected, with the header's value as code |
 //! | `size` | the output's value has so many bytes |
 //! | `ahead-ms` | the output is stamped so far in the future |
 //!
 //! An event without any of these goes on as it came. With `calls` in its config it adds a line
-//! `topic/partition@offset attempt` to that file for each call, before anything else happens.
+//! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
+//! of its config is there, all calls fail.
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -22,17 +25,19 @@ use tidemill_sdk::{Context, Done, Event, Failure, Handler, OrFail as _, Out, Out
 #[derive(Deserialize)]
 struct Config {
     calls: Option<String>,
+    outage: Option<PathBuf>,
 }
 
 struct Trial {
     calls: Option<File>,
+    outage: Option<PathBuf>,
 }
 
 impl Handler for Trial {
     fn init(setup: &Setup) -> Result<Self, Failure> {
-        let path = setup.config::<Config>()?.calls;
+        let Config { calls, outage } = setup.config::<Config>()?;
         let open = |path| File::options().create(true).append(true).open(path);
-        Ok(Self { calls: path.map(open).transpose().or_reject()? })
+        Ok(Self { calls: calls.map(open).transpose().or_reject()?, outage })
     }
 
     fn handle(&mut self, event: &Event, ctx: &mut Context) -> Outcome {
@@ -40,6 +45,9 @@ impl Handler for Trial {
         if let Some(calls) = &mut self.calls {
             let line = format!("{}/{}@{} {attempt}\n", event.topic(), event.partition(), event.offset());
             calls.write_all(line.as_bytes())?;
+        }
+        if self.outage.as_ref().is_some_and(|file| file.exists()) {
+            return Err(Failure::retry("the database is away"));
         }
         if let Some(millis) = asked(event, "sleep-ms")? {
             sleep(Duration::from_millis(millis));
@@ -49,6 +57,10 @@ impl Handler for Trial {
         }
         if asked(event, "panic")?.is_some_and(|times| u64::from(attempt) <= times) {
             panic!("call {attempt} panics as asked");
+        }
+        // The attempt is the process's only memory of those before.
+        if asked(event, "abort")?.is_some_and(|times| u64::from(attempt) <= times) {
+            std::process::abort();
         }
         if let Some(code) = event.header("reject") {
             return Err(Failure::reject_with_code(String::from_utf8_lossy(code), "rejected as asked"));

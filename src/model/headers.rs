@@ -1,6 +1,6 @@
 //! A list of headers whose memory goes from record to record although each list borrows from its own.
 
-use crate::model::Header;
+use super::record::Header;
 
 /// Keeps the memory between two lists.
 #[derive(Default)]

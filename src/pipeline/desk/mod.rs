@@ -1,0 +1,465 @@
+//! Who is called when: events of one key (partition, or nobody) one after the other, failed ones again after a
+//! pause, everything else at once. No I/O and no clock in it: the worker asks, and does what it is told.
+//!
+//! A **strand** is what orders calls: two events of one strand are never called at the same time, nor the later
+//! one before the earlier has ended. On the worker's own thread an event whose strand is free is called at
+//! once, and nothing here is touched. With handler threads a strand with events in flight keeps its thread, so that
+//! order needs no waiting; a free one goes to any thread.
+//!
+//! A failed event waits at the head of its strand, and others of the strand behind it; all else goes on. It is
+//! called again when its pause is over **and** the failure is committed, so attempts outlive a crash. What its thread
+//! was sent of the strand before the worker knew of the failure, the thread gives back uncalled ([`Desk::bounced`]).
+//!
+//! After an abort every lane is read again from what is committed, with a new epoch: results of calls from before
+//! are dropped, and a strand whose old call still runs stays with its thread until that is over.
+
+mod circuit;
+mod lines;
+mod track;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
+
+use self::lines::Lines;
+pub use self::track::Track;
+use super::checkpoint::{Checkpoint, METADATA_LIMIT};
+use super::invoke::back_off;
+use crate::model::{CircuitSpec, Order, Retry};
+
+/// What orders calls. Two keys may share one (it is a hash): they are ordered more than they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Strand(u64);
+
+/// How a function wants its calls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// What orders them.
+    pub order: Order,
+    /// Pauses between attempts.
+    pub retry: Retry,
+    /// The most events of a lane that wait in memory.
+    pub max_held: usize,
+    /// When failures count as an outage.
+    pub circuit: CircuitSpec,
+}
+
+/// One event that waits or is being called.
+#[derive(Debug)]
+pub struct Ticket<J> {
+    /// Its lane.
+    pub lane: u16,
+    /// The lane's epoch when it was read.
+    pub epoch: u32,
+    /// What orders it.
+    pub strand: Strand,
+    /// Its offset.
+    pub offset: i64,
+    /// The thread that has it.
+    pub thread: u16,
+    /// It is called to find out whether an outage is over: nothing is counted if it fails.
+    pub is_probe: bool,
+    /// The record.
+    pub job: J,
+}
+
+/// Where an event that was just read goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Call it at once.
+    Now,
+    /// Give it to this thread.
+    Thread(u16),
+    /// It waits: [`Desk::hold`].
+    Behind,
+    /// Nothing more can be taken until a call ends.
+    Busy,
+    /// The lane holds as much as it may: read nothing more of it until [`Desk::may_go_on`].
+    Full,
+}
+
+/// A failed call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed {
+    /// Failed calls so far; a probe does not count.
+    pub attempts: u32,
+    /// How long its event waits at least.
+    pub pause: Duration,
+    /// This failure opened the lane's circuit.
+    pub has_opened: bool,
+}
+
+#[derive(Debug)]
+struct Queue<J> {
+    lane: u16,
+    /// Events that are being called, all on `thread`, in order.
+    out: u32,
+    thread: u16,
+    /// The head failed and waits for its time.
+    is_failing: bool,
+    /// By offset.
+    waiting: VecDeque<Ticket<J>>,
+}
+
+/// The desk of one worker.
+#[derive(Debug)]
+pub struct Desk<J> {
+    policy: Policy,
+    queues: HashMap<Strand, Queue<J>, BuildHasherDefault<Identity>>,
+    lines: Lines,
+}
+
+/// Strands are hashes already.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// At three quarters of the metadata no more offsets are begun, so that what is in flight always fits.
+const ADMIT_METADATA: usize = METADATA_LIMIT / 4 * 3;
+
+impl<J> Desk<J> {
+    /// A desk with so many handler threads; 0: calls run on the worker's own.
+    pub fn new(policy: Policy, threads: usize) -> Self {
+        Self { policy, queues: HashMap::default(), lines: Lines::new(threads) }
+    }
+
+    /// How calls are wanted.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Calls run on the worker's own thread, no event waits, and none has to: nothing needs to be asked.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.queues.is_empty() && self.lines.is_inline()
+    }
+
+    /// Events are handed to threads so many at a time: few when calls are slow.
+    pub fn set_batch(&mut self, batch: u32) {
+        self.lines.set_batch(batch);
+    }
+
+    /// Calls that threads have, those included whose results will be dropped.
+    pub fn in_flight(&self) -> u64 {
+        self.lines.total()
+    }
+
+    /// The same of one lane.
+    pub fn in_flight_of(&self, lane: u16) -> u32 {
+        self.queues.values().filter(|queue| queue.lane == lane).map(|queue| queue.out).sum()
+    }
+
+    /// When something of this lane is due next that nobody calls for.
+    pub fn next_due(&self, track: &Track) -> Option<Duration> {
+        if track.held == 0 {
+            return None;
+        }
+        if track.circuit.is_open() {
+            return track.circuit.probe_at();
+        }
+        // With calls in flight what is ready waits for a thread.
+        if !track.ready.is_empty() && self.lines.total() == 0 {
+            return Some(Duration::ZERO);
+        }
+        track.due.first().map(|(due, _)| *due)
+    }
+
+    /// Where the event of `strand` goes that was just read.
+    pub fn place(&mut self, track: &Track, strand: Strand) -> Place {
+        let is_open = track.circuit.is_open();
+        match self.queues.get(&strand) {
+            None if is_open || self.is_full(track) => self.behind(track),
+            None if self.lines.is_inline() => Place::Now,
+            None => self.lines.pick().map_or(Place::Busy, Place::Thread),
+            Some(queue) => {
+                let may_follow = !is_open && !queue.is_failing && queue.waiting.is_empty() && queue.out > 0;
+                if may_follow && self.lines.has_room(queue.thread) && !self.is_full(track) {
+                    return Place::Thread(queue.thread);
+                }
+                self.behind(track)
+            }
+        }
+    }
+
+    fn behind(&self, track: &Track) -> Place {
+        match self.is_full(track) {
+            false => Place::Behind,
+            true if track.is_held_up() => Place::Full,
+            true => Place::Busy,
+        }
+    }
+
+    fn is_full(&self, track: &Track) -> bool {
+        track.held >= self.policy.max_held || track.checkpoint.metadata_bytes() > ADMIT_METADATA
+    }
+
+    /// A lane that was full has room again.
+    pub fn may_go_on(&self, track: &Track) -> bool {
+        track.held <= self.policy.max_held / 2 && track.checkpoint.metadata_bytes() <= ADMIT_METADATA / 4 * 3
+    }
+
+    /// A ticket for the event at `offset`.
+    pub fn ticket(&self, track: &Track, strand: Strand, offset: i64, job: J) -> Ticket<J> {
+        Ticket { lane: track.lane, epoch: track.epoch, strand, offset, thread: 0, is_probe: false, job }
+    }
+
+    fn queue(&mut self, lane: u16, strand: Strand) -> &mut Queue<J> {
+        let queue = self.queues.entry(strand).or_insert_with(|| Queue {
+            lane,
+            out: 0,
+            thread: 0,
+            is_failing: false,
+            waiting: VecDeque::new(),
+        });
+        queue.lane = lane;
+        queue
+    }
+
+    /// The event waits behind others of its strand, or for the circuit to close.
+    pub fn hold(&mut self, track: &mut Track, ticket: Ticket<J>) {
+        track.ledger().admit(ticket.offset);
+        track.held += 1;
+        let strand = ticket.strand;
+        let queue = self.queue(track.lane, strand);
+        queue.waiting.push_back(ticket);
+        if queue.out == 0 && !queue.is_failing && queue.waiting.len() == 1 {
+            track.ready.push_back(strand);
+        }
+    }
+
+    /// The event is given to a thread.
+    pub fn send(&mut self, track: &mut Track, ticket: &mut Ticket<J>, thread: u16) {
+        track.ledger().admit(ticket.offset);
+        ticket.thread = thread;
+        let queue = self.queue(track.lane, ticket.strand);
+        queue.out += 1;
+        queue.thread = thread;
+        self.lines.sent(thread);
+    }
+
+    /// The next event of this lane that waited and may be called now: on the thread in its ticket, or on the worker's
+    /// own. It counts as in flight until it is [`Desk::finished`], [`Desk::failed`], [`Desk::bounced`] or
+    /// [`Desk::dropped`].
+    pub fn next(&mut self, track: &mut Track, now: Duration) -> Option<Ticket<J>> {
+        if track.held == 0 {
+            return None;
+        }
+        if track.circuit.is_open() {
+            return self.next_probe(track, now);
+        }
+        while let Some(strand) = track.ready.front().copied() {
+            let Some(queue) = self.queues.get_mut(&strand) else {
+                track.ready.pop_front();
+                continue;
+            };
+            let has_more = !queue.waiting.is_empty() && !queue.is_failing;
+            if !has_more || (queue.out > 0 && !self.lines.has_room(queue.thread)) {
+                // What is left is ready again when the thread has given back what it has.
+                track.ready.pop_front();
+                continue;
+            }
+            return self.start(track, strand);
+        }
+        let is_free = |strand: &Strand| self.queues.get(strand).is_some_and(|queue| queue.out == 0);
+        let due = track.due.iter().take_while(|(due, _)| *due <= now).find(|(_, strand)| is_free(strand));
+        let due = *due?;
+        let ticket = self.start(track, due.1)?;
+        track.due.remove(&due);
+        Some(ticket)
+    }
+
+    fn next_probe(&mut self, track: &mut Track, now: Duration) -> Option<Ticket<J>> {
+        if !track.circuit.may_probe(now) {
+            return None;
+        }
+        let is_free = |strand: &Strand, is_failing: bool| {
+            let queue = self.queues.get(strand);
+            queue.is_some_and(|queue| {
+                queue.out == 0 && !queue.waiting.is_empty() && queue.is_failing == is_failing
+            })
+        };
+        let fresh = track.ready.iter().position(|strand| is_free(strand, false));
+        let failed = track.due.iter().find(|(_, strand)| is_free(strand, true)).copied();
+        let mut ticket = match (fresh, failed) {
+            (Some(at), failed) if failed.is_none() || track.circuit.wants_fresh() => {
+                let strand = track.ready[at];
+                let ticket = self.start(track, strand)?;
+                track.ready.remove(at);
+                ticket
+            }
+            (_, Some(due)) => {
+                let ticket = self.start(track, due.1)?;
+                track.due.remove(&due);
+                ticket
+            }
+            _ => return None,
+        };
+        ticket.is_probe = true;
+        track.circuit.probing();
+        Some(ticket)
+    }
+
+    /// Takes the head of a strand off; `None`: no thread has room.
+    fn start(&mut self, track: &mut Track, strand: Strand) -> Option<Ticket<J>> {
+        let queue = self.queues.get_mut(&strand)?;
+        let thread = match self.lines.is_inline() {
+            true => 0,
+            false if queue.out > 0 => queue.thread,
+            false => self.lines.pick()?,
+        };
+        let mut ticket = queue.waiting.pop_front()?;
+        if std::mem::take(&mut queue.is_failing) {
+            track.failing -= 1;
+        }
+        track.held -= 1;
+        (queue.out, queue.thread) = (queue.out + 1, thread);
+        (ticket.thread, ticket.is_probe) = (thread, false);
+        self.lines.sent(thread);
+        Some(ticket)
+    }
+
+    /// A call ended; the strand goes on. Returns the lane whose strand has become ready.
+    fn give_back(&mut self, strand: Strand, thread: u16) -> Option<u16> {
+        self.lines.returned(thread);
+        let queue = self.queues.get_mut(&strand)?;
+        queue.out = queue.out.saturating_sub(1);
+        if queue.out > 0 {
+            return None;
+        }
+        if queue.waiting.is_empty() {
+            self.queues.remove(&strand);
+            return None;
+        }
+        (!queue.is_failing).then_some(queue.lane)
+    }
+
+    /// An event that was called at once, on the worker's own thread, ended for good.
+    #[inline]
+    pub fn finished_at_once(&mut self, track: &mut Track, offset: i64) -> bool {
+        track.ledger().finish(offset);
+        track.circuit.went_well()
+    }
+
+    /// An event ended for good: as a result, a drop that is counted, or a dead letter. `went_well`: its call did, so
+    /// there is no outage; whether that closed the circuit.
+    pub fn finished(&mut self, track: &mut Track, ticket: &Ticket<J>, went_well: bool) -> bool {
+        track.ledger().finish(ticket.offset);
+        if self.give_back(ticket.strand, ticket.thread).is_some() {
+            track.ready.push_back(ticket.strand);
+        }
+        if went_well {
+            return track.circuit.went_well();
+        }
+        if ticket.is_probe {
+            track.circuit.forget_probe();
+        }
+        false
+    }
+
+    /// A call failed and is to be tried again. `after`: the pause that the handler asked for; `dice` is uniform in 0..1.
+    pub fn failed(
+        &mut self,
+        track: &mut Track,
+        ticket: Ticket<J>,
+        after: Option<Duration>,
+        (now, dice): (Duration, f64),
+    ) -> Failed {
+        let Ticket { strand, offset, thread, is_probe, .. } = ticket;
+        self.lines.returned(thread);
+        if let Some(queue) = self.queues.get_mut(&strand) {
+            queue.out = queue.out.saturating_sub(1);
+        }
+        let retry = &self.policy.retry;
+        // What was on its way when the circuit opened tells nothing new, and a probe is none of its event's attempts.
+        let is_counted = !is_probe && !track.circuit.is_open();
+        let attempts = match is_counted {
+            true => track.ledger().fail(offset),
+            false => {
+                track.ledger().admit(offset);
+                track.checkpoint.ledger.attempts(offset)
+            }
+        };
+        let pause = after.unwrap_or_else(|| back_off(retry, attempts.max(1), dice));
+        let has_opened = is_counted && track.circuit.failed(strand, attempts == 1, now, pause);
+        if is_probe {
+            let probes = track.circuit.probes() + 1;
+            track.circuit.probe_failed(now + back_off(&self.policy.retry, probes + 1, dice));
+        }
+        track.failing += 1;
+        track.held += 1;
+        track.unarmed.push((now + pause, strand));
+        // A cut makes the attempt outlive a crash; without one nothing would arm it.
+        track.is_dirty = true;
+        let queue = self.queue(track.lane, strand);
+        queue.is_failing = true;
+        queue.waiting.push_front(ticket);
+        Failed { attempts, pause, has_opened }
+    }
+
+    /// A thread gave the event back uncalled, since an earlier one of its strand failed.
+    pub fn bounced(&mut self, track: &mut Track, ticket: Ticket<J>) {
+        let strand = ticket.strand;
+        self.lines.returned(ticket.thread);
+        let queue = self.queue(track.lane, strand);
+        queue.out = queue.out.saturating_sub(1);
+        let at = queue.waiting.partition_point(|other| other.offset < ticket.offset);
+        queue.waiting.insert(at, ticket);
+        track.held += 1;
+        let is_ready = queue.out == 0 && !queue.is_failing;
+        if is_ready && !track.ready.contains(&strand) {
+            track.ready.push_back(strand);
+        }
+    }
+
+    /// A result from before an abort, or of a lane that is gone, was dropped. Returns a lane for which the strand is ready
+    /// now: see [`Desk::wake`].
+    pub fn dropped(&mut self, ticket: &Ticket<J>) -> Option<u16> {
+        self.give_back(ticket.strand, ticket.thread)
+    }
+
+    /// A strand that waited for a dropped call goes on.
+    pub fn wake(&mut self, track: &mut Track, strand: Strand) {
+        if !track.ready.contains(&strand) {
+            track.ready.push_back(strand);
+        }
+    }
+
+    /// The lane is read again from `checkpoint`, in a new epoch: nothing of it waits any more.
+    pub fn rewind(&mut self, track: &mut Track, checkpoint: Checkpoint, epoch: u32) {
+        self.forget(track.lane);
+        track.read_to = checkpoint.offset();
+        track.checkpoint = checkpoint;
+        (track.epoch, track.is_dirty) = (epoch, false);
+        (track.held, track.failing) = (0, 0);
+        track.due.clear();
+        track.unarmed.clear();
+        track.ready.clear();
+        track.circuit.forget_probe();
+    }
+
+    /// The lane is gone: what waited there is dropped.
+    pub fn forget(&mut self, lane: u16) {
+        self.queues.retain(|_, queue| {
+            if queue.lane == lane {
+                queue.waiting.clear();
+                queue.is_failing = false;
+            }
+            queue.out > 0 || !queue.waiting.is_empty()
+        });
+    }
+}

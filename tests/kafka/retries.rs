@@ -1,0 +1,104 @@
+//! What fails waits off the path: only its key waits with it, and an outage is nobody's fault.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Follower, Isolation, ReadRecord, Stage, ToSend, cluster, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+fn texts(records: &[ReadRecord]) -> Vec<&str> {
+    records.iter().map(ReadRecord::text).collect()
+}
+
+#[test]
+fn only_the_failing_key_waits() {
+    for concurrency in [1, 16] {
+        let stage = Stage::new(cluster(), "waits", 1)
+            .with_trial()
+            .with_short_sessions()
+            .with("/spec/handler/concurrency", json!(concurrency))
+            .with("/spec/delivery/retry", json!({ "maxAttempts": 4, "initial": "3s", "factor": 1 }));
+        let follower = Follower::start(cluster(), &stage.sink);
+        let mut records =
+            vec![ToSend::new("sick", "sick-0").header("fail", "2"), ToSend::new("sick", "sick-1")];
+        records.extend((0..200).map(|n| ToSend::new(format!("k{}", n % 10), n.to_string())));
+        records.push(ToSend::new("sick", "sick-2"));
+        cluster().produce(&stage.source, records);
+        let mut worker = stage.spawn("a");
+        // The others are through long before the second attempt, and committed too.
+        let others = follower.wait_for(200, WITHIN);
+        assert!(texts(&others).iter().all(|text| !text.starts_with("sick")), "{:?}", texts(&others));
+        wait_until(WITHIN, "the offset that waits to be committed", || stage.committed() == [Some(0)]);
+        // What has failed, and what is done beyond it, outlives a kill.
+        worker.kill();
+        let mut worker = stage.spawn("a");
+        let all = follower.wait_for(203, WITHIN);
+        let sick: Vec<_> = texts(&all).into_iter().filter(|text| text.starts_with("sick")).collect();
+        assert_eq!(sick, ["sick-0", "sick-1", "sick-2"]);
+        stage.wait_until_drained(WITHIN);
+        assert!(worker.terminate(WITHIN).success());
+        assert_eq!(follower.read().len(), 203, "nothing came twice");
+        let calls = stage.calls();
+        assert_eq!(calls[&format!("{}/0@0", stage.source)], [1, 2, 3]);
+        let again: BTreeMap<_, _> = calls.iter().filter(|(_, calls)| calls.len() != 1).collect();
+        assert_eq!(again.len(), 1, "what was finished was not called again: {again:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_holds_as_much_as_it_may_is_read_no_further() {
+    let stage = Stage::new(cluster(), "full", 1).with_trial().with(
+        "/spec/delivery/retry",
+        json!({ "maxAttempts": 3, "initial": "2s", "factor": 1, "maxHeld": 20 }),
+    );
+    let records = (0..300).map(|n| {
+        let record = ToSend::new(if n % 3 == 0 { "sick" } else { "well" }, n.to_string());
+        if n == 0 { record.header("fail", "2") } else { record }
+    });
+    cluster().produce(&stage.source, records);
+    let mut worker = stage.spawn("a");
+    wait_until(WITHIN, "the pause to be said", || worker.log().contains("reading stops"));
+    stage.wait_until_drained(WITHIN);
+    assert!(worker.log().contains("reading goes on"), "{}", worker.log());
+    assert!(worker.terminate(WITHIN).success());
+    let results = cluster().read_all(&stage.sink, Isolation::ReadCommitted);
+    crate::harness::assert_each_once(300, &results);
+}
+
+#[test]
+fn an_outage_is_waited_out_without_a_dead_letter() {
+    for concurrency in [1, 8] {
+        let outage = |stage: &Stage| stage.folder().join("outage");
+        let stage = Stage::new(cluster(), "outage", 2).with_trial();
+        let file = outage(&stage);
+        let stage = stage
+            .with("/spec/handler/config/outage", json!(file))
+            .with("/spec/handler/concurrency", json!(concurrency))
+            .with("/spec/delivery/retry", json!({ "maxAttempts": 3, "initial": "20ms", "max": "100ms" }));
+        fs::write(&file, "").expect("a file");
+        let follower = Follower::start(cluster(), &stage.sink);
+        cluster()
+            .produce(&stage.source, (0..400).map(|n| ToSend::new(format!("k{}", n % 40), n.to_string())));
+        let mut worker = stage.spawn("a");
+        wait_until(WITHIN, "the circuit to open", || {
+            worker.log().matches("calls fail for one key").count() == 2
+        });
+        // Probes go on for longer than all attempts of an event would take.
+        let calls = || stage.calls().values().map(Vec::len).sum::<usize>();
+        let before = calls();
+        wait_until(WITHIN, "probes", || calls() > before + 20);
+        assert!(follower.read().is_empty());
+        fs::remove_file(&file).expect("a file");
+        follower.wait_for(400, WITHIN);
+        stage.wait_until_drained(WITHIN);
+        assert!(worker.log().contains("the outage is over"), "{}", worker.log());
+        assert!(worker.terminate(WITHIN).success());
+        crate::harness::assert_each_once(400, &follower.read());
+        let dead = cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted);
+        assert!(dead.is_empty(), "{dead:?}");
+    }
+}
