@@ -73,6 +73,11 @@ impl Resolver<'_> {
         if timeout.is_zero() {
             self.document.refuse("spec.handler.timeout", "must be longer than zero");
         }
+        let rate = handler.rate.as_deref().map(text::rate).transpose();
+        let rate = rate.unwrap_or_else(|message| {
+            self.document.refuse("spec.handler.rate", message);
+            None
+        });
         HandlerSpec {
             plugin: self.plugin(&handler.plugin),
             crate_dir: handler.crate_dir.map(|folder| plain(&self.folder.join(folder))),
@@ -81,6 +86,7 @@ impl Resolver<'_> {
             config,
             timeout,
             concurrency: handler.concurrency,
+            rate,
         }
     }
 

@@ -113,6 +113,11 @@ pub(super) struct Handler {
     #[serde(default = "defaults::concurrency")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: u32,
+    /// The most calls, of all workers together: `100/s`, `30/m`, `5/h`. Each worker takes the share that it has of
+    /// the partitions. Default: as many as they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9]+/(s|m|h)$"))]
+    pub rate: Option<String>,
 }
 
 /// A topic that the function reads.

@@ -156,6 +156,12 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         ),
         (("plugin: mill", "plugin: ''"), &["5: spec.handler.plugin: must not be empty"]),
         (
+            ("plugin: mill", "plugin: mill, rate: 0/s"),
+            &[
+                "5: spec.handler.rate: \"0/s\" would never call anything: leave `rate` out, or write at least 1",
+            ],
+        ),
+        (
             ("plugin: mill", "plugin: mill, concurrency: 0"),
             &["5: spec.handler.concurrency: 0 is too small: at least 1"],
         ),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::Rate;
+
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// `250ms`, `10s`, `15m`, `2h`, `7d`.
@@ -33,6 +35,33 @@ pub(super) fn duration_text(duration: Duration) -> String {
     let (unit, factor) =
         UNITS.iter().find(|(_, factor)| millis.is_multiple_of(*factor)).unwrap_or(&("ms", 1));
     format!("{}{unit}", millis / factor)
+}
+
+/// `100/s`, `30/m`, `5/h`.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || format!("{text:?} is no rate: write a whole number, `/` and s, m or h, as in `100/s`");
+    let (calls, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let calls: u32 = calls.parse().map_err(|_| wrong())?;
+    let per = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    match calls {
+        0 => Err(format!("{text:?} would never call anything: leave `rate` out, or write at least 1")),
+        calls => Ok(Rate { calls, per: Duration::from_secs(per) }),
+    }
+}
+
+/// A rate as it is written.
+pub(super) fn rate_text(rate: Rate) -> String {
+    let unit = match rate.per.as_secs() {
+        1 => "s",
+        60 => "m",
+        _ => "h",
+    };
+    format!("{}/{unit}", rate.calls)
 }
 
 /// A name as Kubernetes has it: an RFC 1123 label.

@@ -68,6 +68,17 @@ pub struct HandlerSpec {
     pub timeout: Duration,
     /// Calls in flight per worker; 1: they run on the worker's own thread.
     pub concurrency: u32,
+    /// The most calls in a time, of all workers together; `None`: as many as they can.
+    pub rate: Option<Rate>,
+}
+
+/// So many in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    /// How many, at least 1.
+    pub calls: u32,
+    /// In how long, more than zero.
+    pub per: Duration,
 }
 
 /// A topic that a function reads.

@@ -79,6 +79,7 @@ impl Worker {
             }
         }
         self.lanes.close(partitions);
+        self.share_budget();
         self.stand_firm()?;
         self.consumer.release(partitions)?;
         Ok(())
@@ -157,7 +158,19 @@ impl Worker {
             lane.track.is_dirty = is_new;
             lane.deaths = self.config.deaths(&lane.partition, lane.committed);
         }
+        self.share_budget();
         Ok(())
+    }
+
+    /// This worker may make the part of the function's calls that it has of the partitions.
+    fn share_budget(&mut self) {
+        let now = self.now().elapsed;
+        let Some(budget) = &mut self.budget else { return };
+        let sources = &self.config.function.sources;
+        let counts = sources.iter().map(|source| self.consumer.partitions(&source.topic, ASK_WAIT));
+        // Brokers that do not answer: as if all of them were this worker's, until the next change.
+        let all = counts.map(|partitions| partitions.map_or(0, |partitions| partitions.len())).sum();
+        budget.share(self.lanes.len(), all, now);
     }
 
     /// `None`: the brokers could not say yet.

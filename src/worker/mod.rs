@@ -13,6 +13,7 @@ mod group;
 mod lanes;
 mod output;
 mod pace;
+mod rate;
 mod recover;
 mod start;
 mod suspects;
@@ -37,6 +38,7 @@ use crate::pipeline::{Desk, Handler, Pipeline, Policy};
 use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Dice, Stride};
+use rate::Budget;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};
 
@@ -95,6 +97,8 @@ pub struct Worker {
     done: Option<Done>,
     /// Nothing more can be taken until a call ends.
     is_busy: bool,
+    /// How many calls may begin, if that is bounded.
+    budget: Option<Budget>,
     /// Copies of records, to be used again.
     #[expect(clippy::vec_box, reason = "a ticket takes the box along and brings it back")]
     spare: Vec<Box<Job>>,
@@ -155,6 +159,11 @@ impl Worker {
             },
             done: None,
             is_busy: false,
+            budget: function
+                .handler
+                .as_ref()
+                .and_then(|handler| handler.rate)
+                .map(|rate| Budget::new(rate, now.elapsed)),
             spare: Vec::new(),
             headers: HeaderBuffer::default(),
             recovery: None,
@@ -223,26 +232,38 @@ impl Worker {
         let has_calls = self.desk.in_flight() > 0;
         if self.consumer.fill(Duration::ZERO) == 0 || is_busy {
             let now = self.now().elapsed;
-            let mut wait = IDLE_WAIT;
-            if self.is_dirty() {
-                wait = wait.min(self.pace.wait(now, self.is_drained()));
-            }
-            if let Some(due) = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min() {
-                wait = wait.min(due.saturating_sub(now));
-            }
+            let wait = self.patience(now, is_busy);
             match &mut self.threads {
                 _ if wait.is_zero() => {}
                 Some(threads) if has_calls => {
                     // Records may come meanwhile, unless there is no room for them.
                     self.done = threads.take(if is_busy { wait } else { wait.min(LOOK_AGAIN) });
                 }
-                _ if is_busy => {}
+                _ if is_busy => {
+                    self.supervision.pause(wait);
+                }
                 _ => {
                     self.consumer.fill(wait);
                 }
             }
         }
         self.read_at = self.now().elapsed;
+    }
+
+    /// How long there is nothing to do but to wait for records and calls.
+    fn patience(&self, now: Duration, is_busy: bool) -> Duration {
+        let due = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min();
+        let mut call = due.map_or(IDLE_WAIT, |due| due.saturating_sub(now));
+        if let Some(budget) = &self.budget {
+            // Whatever is due, nothing may be called before.
+            let next = budget.wait();
+            call = if is_busy { next } else { call.max(next) };
+        }
+        let cut = match self.is_dirty() {
+            true => self.pace.wait(now, self.is_drained()),
+            false => IDLE_WAIT,
+        };
+        call.min(cut).min(IDLE_WAIT)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::rate::Budget;
 use super::suspects::Treatment;
 use super::tap::Settlement;
 use super::threads::{Call, Done, Job};
@@ -22,7 +23,15 @@ impl Worker {
         for place in 0..self.lanes.len() {
             while !self.must_cut && self.recovery.is_none() {
                 let Some(lane) = self.lanes.at(place) else { break };
-                let Some(ticket) = self.desk.next(&mut lane.track, now.elapsed) else { break };
+                if lane.track.held() == 0
+                    || self.budget.as_mut().is_some_and(|budget| !budget.take(now.elapsed))
+                {
+                    break;
+                }
+                let Some(ticket) = self.desk.next(&mut lane.track, now.elapsed) else {
+                    self.budget.as_mut().map(Budget::give_back);
+                    break;
+                };
                 let failed = lane.track.checkpoint.ledger.attempts(ticket.offset);
                 let partition = &lane.partition;
                 let treatment = self.suspects.treatment(&partition.topic, partition.partition, ticket.offset);

@@ -1,5 +1,6 @@
 //! One batch through the pipeline.
 
+use super::rate::Budget;
 use super::suspects::Treatment;
 use super::tap::Settlement;
 use super::{Stopped, Worker};
@@ -133,6 +134,16 @@ impl Worker {
         if lane.is_paused || lane.track.is_known(record.offset) {
             return Ok(Some(Next::Advance));
         }
+        let now = match &mut self.budget {
+            None => now,
+            Some(budget) => {
+                let now = self.config.clock.now();
+                if !budget.take(now.elapsed) {
+                    return Ok(Some(Next::Wait));
+                }
+                now
+            }
+        };
         let treatment = self.suspects.treatment(record.topic, record.partition, record.offset);
         let is_alone = treatment != Treatment::Normal || lane.calls_alone(record.offset);
         if is_alone || !self.desk.is_quiet() || lane.track.open_since().is_some() {
@@ -140,8 +151,14 @@ impl Worker {
                 self.pipeline.with_key(lane.source, &record, |key| lane.track.strand(record.offset, key));
             match self.desk.place(&lane.track, strand) {
                 Place::Now if !is_alone => {}
-                Place::Busy => return Ok(Some(Next::Wait)),
-                Place::Full => return Ok(Some(Next::Pause(lane.partition.clone()))),
+                Place::Busy => {
+                    self.budget.as_mut().map(Budget::give_back);
+                    return Ok(Some(Next::Wait));
+                }
+                Place::Full => {
+                    self.budget.as_mut().map(Budget::give_back);
+                    return Ok(Some(Next::Pause(lane.partition.clone())));
+                }
                 place => {
                     let mut job = self.spare.pop().unwrap_or_default();
                     job.record.copy(&record, &lane.topic);
@@ -156,7 +173,10 @@ impl Worker {
                             self.desk.send(&mut lane.track, &mut ticket, thread);
                             threads.push(ticket, failed);
                         }
-                        _ => self.desk.hold(&mut lane.track, ticket),
+                        _ => {
+                            self.budget.as_mut().map(Budget::give_back);
+                            self.desk.hold(&mut lane.track, ticket);
+                        }
                     }
                     return Ok(Some(Next::Advance));
                 }
@@ -184,7 +204,10 @@ impl Worker {
                 tally.skipped += 1;
                 self.meter.skipped();
             }
-            Settled::Filtered => self.meter.filtered(),
+            Settled::Filtered => {
+                self.budget.as_mut().map(Budget::give_back);
+                self.meter.filtered();
+            }
             settled => {
                 // Rare enough to take the way of those that waited.
                 let mut job = self.spare.pop().unwrap_or_default();

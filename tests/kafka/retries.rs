@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
+use tidemill::model::{Clock as _, SystemClock};
 
 use crate::harness::{Follower, Isolation, ReadRecord, Stage, ToSend, cluster, wait_until};
 
@@ -100,5 +101,27 @@ fn an_outage_is_waited_out_without_a_dead_letter() {
         crate::harness::assert_each_once(400, &follower.read());
         let dead = cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted);
         assert!(dead.is_empty(), "{dead:?}");
+    }
+}
+
+#[test]
+fn a_rate_holds_for_all_workers_together() {
+    for concurrency in [1, 4] {
+        let stage = Stage::new(cluster(), "rate", 4)
+            .with_trial()
+            .with("/spec/handler/rate", json!("50/s"))
+            .with("/spec/handler/concurrency", json!(concurrency));
+        let mut workers = ["a", "b"].map(|who| stage.spawn(who));
+        wait_until(WITHIN, "both workers in the group", || stage.members() == 2);
+        let follower = Follower::start(cluster(), &stage.sink);
+        let clock = SystemClock::start();
+        cluster().produce(&stage.source, (0..250).map(|n| ToSend::new(format!("k{n}"), n.to_string())));
+        follower.wait_for(1, WITHIN);
+        let began = clock.now().elapsed;
+        crate::harness::assert_each_once(250, &follower.wait_for(250, WITHIN));
+        let took = clock.now().elapsed - began;
+        // Five seconds' worth, less what was saved up and what the first cut held.
+        assert!(took > Duration::from_secs(3), "{took:?}");
+        assert!(workers.iter_mut().all(|worker| worker.terminate(WITHIN).success()));
     }
 }

@@ -20,6 +20,7 @@ fn a_call_that_outlasts_the_transaction_gets_one_of_its_own() {
     cluster().produce(&stage.source, records);
     let mut worker = stage.spawn("a");
     assert_each_once(3, &follower.wait_for(3, WITHIN));
+    assert!(worker.log().contains("call took longer than its timeout"), "{}", worker.log());
     assert!(worker.terminate(WITHIN).success());
     let calls = stage.calls();
     assert_eq!(calls.values().map(Vec::len).max(), Some(2), "{calls:?}");
