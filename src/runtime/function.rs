@@ -151,13 +151,12 @@ impl Runner {
         };
         let mut handlers = self.handlers.for_worker(self.shared.notes.clone());
         let pipeline = |handler| Pipeline::new(Arc::clone(&self.function), handler);
-        let first = pipeline(handlers.first()?);
-        let hands = match self.function.handler.as_ref().map_or(1, |handler| handler.concurrency) {
-            1 => Vec::new(),
-            threads => {
-                (0..threads).map(|_| handlers.another().map(pipeline)).collect::<anyhow::Result<_>>()?
-            }
-        };
+        let concurrency = self.function.handler.as_ref().map_or(1, |handler| handler.concurrency as usize);
+        // One for the worker's own thread, and one for each of its handler threads, if it has any.
+        let count = if concurrency > 1 { 1 + concurrency } else { 1 };
+        let mut instances = handlers.first(count)?.unwrap_or_default();
+        let first = pipeline(instances.pop());
+        let hands = instances.into_iter().map(|handler| pipeline(Some(handler))).collect();
         let parts = Parts {
             pipeline: first,
             hands,
