@@ -394,7 +394,7 @@ pub const TABLE: [Metric; 32] = [
         unit: "state",
         when: When::Asked,
         labels: &["function", "state"],
-        help: "1 for the state that the function is in, 0 for the others: starting, waiting, running, stopping, stopped.",
+        help: "1 for the state that the function is in, 0 for the others: starting, waiting, running, paused, stopping, stopped.",
     },
     Metric {
         id: Id::ProcessInfo,

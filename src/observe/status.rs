@@ -4,7 +4,7 @@
 //!
 //! Times are `Duration`s of the clock's monotonic time; one clock must be used throughout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,16 @@ pub const REPORT_EVERY: Duration = Duration::from_millis(250);
 #[derive(Clone, Default)]
 pub struct Status {
     functions: Arc<Mutex<BTreeMap<String, FunctionReport>>>,
+    problems: Arc<Mutex<Problems>>,
+}
+
+/// What of the manifests on disk is not taken up, and why. One text a problem, which may have several lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Those of functions that go on as they were, by name.
+    pub of_functions: BTreeMap<String, String>,
+    /// Those of manifests that belong to no function here.
+    pub others: BTreeSet<String>,
 }
 
 /// What is known of a function before it starts.
@@ -101,6 +111,8 @@ pub enum State {
     },
     /// Works.
     Running,
+    /// Was asked to rest: nothing is called, nothing is uncut, and its workers stay in the group.
+    Paused,
     /// Finishing what is in flight.
     Stopping,
     /// Ended, and not by itself again.
@@ -112,7 +124,7 @@ pub enum State {
 
 impl State {
     /// Every state's word, for metrics.
-    pub const WORDS: [&'static str; 5] = ["starting", "waiting", "running", "stopping", "stopped"];
+    pub const WORDS: [&'static str; 6] = ["starting", "waiting", "running", "paused", "stopping", "stopped"];
 
     /// The state's word.
     pub fn as_str(&self) -> &'static str {
@@ -120,6 +132,7 @@ impl State {
             Self::Starting => "starting",
             Self::Waiting { .. } => "waiting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Stopped { .. } => "stopped",
         }
@@ -140,6 +153,8 @@ pub struct FunctionStatus {
     pub handler: Option<HandlerInfo>,
     /// Where it is in its life.
     pub state: State,
+    /// Why what its manifest or plugin says now is not taken up; `None`: it is.
+    pub problem: Option<String>,
     /// Its workers in this process.
     pub workers: Vec<WorkerStatus>,
     /// What its workers counted since the process started, those that have ended included.
@@ -154,6 +169,8 @@ pub struct WorkerStatus {
     pub id: u32,
     /// It has been given an assignment, which may be empty when there are more workers than partitions.
     pub assigned: bool,
+    /// It was asked to rest, and does.
+    pub paused: bool,
     /// Its partitions.
     pub lanes: Vec<LaneStatus>,
     /// Records taken and not finished.
@@ -182,7 +199,7 @@ pub struct LaneStatus {
     pub lag: Option<i64>,
     /// Events that wait in memory: for their next attempt, or behind one that does.
     pub held: u64,
-    /// What it does, in a word: reading, retrying, paused (as many events wait as may), or [`CIRCUIT_OPEN`].
+    /// What it does, in a word: reading, retrying, full (as many events wait as may), paused (the function is), or [`CIRCUIT_OPEN`].
     pub state: &'static str,
 }
 
@@ -238,14 +255,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Status {
-    /// Puts a function on the list, in place of one of the same name.
+    /// Puts a function on the list, in place of one of the same name, whose totals it takes over.
     pub fn register(&self, info: FunctionInfo) -> FunctionReport {
-        let now =
-            Now { state: State::Starting, handler: None, workers: Vec::new(), ended: Totals::default() };
+        let mut functions = lock(&self.functions);
+        let ended = functions.get(&info.name).map(|before| lock(&before.shared.now).ended);
+        let now = Now {
+            state: State::Starting,
+            handler: None,
+            workers: Vec::new(),
+            ended: ended.unwrap_or_default(),
+        };
         let name = info.name.clone();
         let report = FunctionReport { shared: Arc::new(Function { info, now: Mutex::new(now) }) };
-        lock(&self.functions).insert(name, report.clone());
+        functions.insert(name, report.clone());
         report
+    }
+
+    /// The state of the function `name` from now on, if it is on the list.
+    pub fn set_state(&self, name: &str, state: State) {
+        if let Some(function) = lock(&self.functions).get(name) {
+            function.set_state(state);
+        }
+    }
+
+    /// The state of the function `name`, if it is on the list.
+    pub fn state(&self, name: &str) -> Option<State> {
+        lock(&self.functions).get(name).map(|function| function.status().state)
+    }
+
+    /// What of the manifests is not taken up from now on; returns what it was.
+    pub fn set_problems(&self, problems: Problems) -> Problems {
+        std::mem::replace(&mut *lock(&self.problems), problems)
+    }
+
+    /// What of the manifests is not taken up.
+    pub fn problems(&self) -> Problems {
+        lock(&self.problems).clone()
     }
 
     /// Takes a function off the list.
@@ -255,7 +300,12 @@ impl Status {
 
     /// Every function, by name.
     pub fn functions(&self) -> Vec<FunctionStatus> {
-        lock(&self.functions).values().map(FunctionReport::status).collect()
+        let problems = self.problems().of_functions;
+        let status = |function: &FunctionReport| FunctionStatus {
+            problem: problems.get(&function.shared.info.name).cloned(),
+            ..function.status()
+        };
+        lock(&self.functions).values().map(status).collect()
     }
 
     /// What makes the process unfit to live on, one line each: workers that are stuck at `now`.
@@ -278,11 +328,11 @@ impl Status {
     }
 
     /// What the process is not ready for, one line each. Ready means that each function runs with all
-    /// workers assigned, or waits for a topic that does not exist: that is for somebody else to mend, and must not
-    /// hold up a rollout.
+    /// workers assigned, or waits for a topic that does not exist, or was paused: that is for somebody else to mend, and
+    /// must not hold up a rollout.
     pub fn unreadiness(&self) -> Vec<String> {
         let unready = |function: FunctionStatus| match &function.state {
-            State::Waiting { .. } => None,
+            State::Waiting { .. } | State::Paused => None,
             State::Running if function.workers.is_empty() => Some(format!("{} has no worker", function.name)),
             State::Running => function
                 .workers
@@ -339,8 +389,12 @@ impl FunctionReport {
             totals.add(&worker.totals);
         }
         let FunctionInfo { name, group, guarantee, .. } = self.shared.info.clone();
-        let (handler, state) = (now.handler.clone(), now.state.clone());
-        FunctionStatus { name, group, guarantee, handler, state, workers, totals }
+        let is_paused = now.state == State::Running
+            && !workers.is_empty()
+            && workers.iter().all(|worker: &WorkerStatus| worker.paused);
+        let state = if is_paused { State::Paused } else { now.state.clone() };
+        let handler = now.handler.clone();
+        FunctionStatus { name, group, guarantee, handler, state, problem: None, workers, totals }
     }
 }
 
@@ -445,6 +499,22 @@ mod tests {
     }
 
     #[test]
+    fn a_function_is_paused_once_all_of_its_workers_rest() {
+        let status = Status::default();
+        let function = status.register(info("default/echo"));
+        function.set_state(State::Running);
+        let mut workers = [0, 1].map(|id| function.worker(id, Duration::ZERO));
+        let mut expected = [State::Running, State::Paused].into_iter();
+        for worker in &mut workers {
+            worker.report(Duration::ZERO, |worker| worker.paused = true);
+            assert_eq!(status.state("default/echo"), expected.next());
+        }
+        assert!(status.unreadiness().is_empty(), "it is as somebody wants it, though nothing is assigned");
+        function.set_state(State::Stopping);
+        assert_eq!(status.state("default/echo"), Some(State::Stopping));
+    }
+
+    #[test]
     fn waiting_for_a_topic_is_ready() {
         let status = Status::default();
         status.register(info("default/echo")).set_state(State::Waiting { topic: "rides".to_owned() });
@@ -461,6 +531,9 @@ mod tests {
         let mut second = function.worker(1, Duration::ZERO);
         second.report(Duration::ZERO, |worker| worker.totals.consumed = 4);
         assert_eq!(status.functions()[0].totals.consumed, 7);
+        drop(second);
+        status.register(info("default/echo"));
+        assert_eq!(status.functions()[0].totals.consumed, 7, "also those of the run before");
         status.remove("default/echo");
         assert!(status.functions().is_empty());
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::handlers::Handlers;
+use super::seat::{Control, Job};
 use super::watch::watch;
 use super::{Shared, Stop, prepare};
 use crate::kafka::{MessageLimits, message_limits};
@@ -26,19 +27,13 @@ pub(super) struct Runner {
     function: Arc<Function>,
     handlers: Handlers,
     shared: Shared,
-    stop: Stop,
+    control: Control,
     tapper: Option<Tapper>,
 }
 
 impl Runner {
-    pub(super) fn new(
-        function: Arc<Function>,
-        handlers: Handlers,
-        shared: Shared,
-        stop: Stop,
-        tapper: Option<Tapper>,
-    ) -> Self {
-        Self { function, handlers, shared, stop, tapper }
+    pub(super) fn new(job: Job, control: Control, shared: Shared, tapper: Option<Tapper>) -> Self {
+        Self { function: job.function, handlers: job.handlers, shared, control, tapper }
     }
 
     /// Prepares and runs until told to stop, or until a worker cannot be helped.
@@ -46,11 +41,7 @@ impl Runner {
         let span = tracing::info_span!("function", function = %self.function.name);
         let _entered = span.enter();
         let report = self.register();
-        let result = self.run_reported(&report);
-        report.set_state(State::Stopped {
-            reason: result.as_ref().map_or_else(|error| format!("{error:#}"), |()| "asked to".to_owned()),
-        });
-        result
+        self.run_reported(&report)
     }
 
     fn register(&self) -> FunctionReport {
@@ -75,7 +66,9 @@ impl Runner {
     }
 
     fn run_reported(&self, report: &FunctionReport) -> anyhow::Result<()> {
-        if self.shared.can_prepare && !prepare::prepare(&self.function, &self.shared, &self.stop, report)? {
+        if self.shared.can_prepare
+            && !prepare::prepare(&self.function, &self.shared, &self.control.stop, report)?
+        {
             return Ok(());
         }
         report.set_state(State::Running);
@@ -121,7 +114,7 @@ impl Runner {
                 Err(error) => match error.downcast_ref::<Stopped>() {
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
                         tracing::warn!("worker starts again: {cause}");
-                        if self.stop.wait(RESTART_AFTER) {
+                        if self.control.stop.wait(RESTART_AFTER) {
                             return Ok(());
                         }
                     }
@@ -155,12 +148,19 @@ impl Runner {
         // One for the worker's own thread, and one for each of its handler threads, if it has any.
         let count = if concurrency > 1 { 1 + concurrency } else { 1 };
         let mut instances = handlers.first(count)?.unwrap_or_default();
+        if let Some(info) = self.handlers.info() {
+            report.set_handler(info);
+        }
         let first = pipeline(instances.pop());
         let hands = instances.into_iter().map(|handler| pipeline(Some(handler))).collect();
         let parts = Parts {
             pipeline: first,
             hands,
-            supervision: Box::new(Supervisor { stop: self.stop.clone(), handlers, report: report.clone() }),
+            supervision: Box::new(Supervisor {
+                control: self.control.clone(),
+                handlers,
+                report: report.clone(),
+            }),
             report: report.worker(slot, self.shared.clock.now().elapsed),
             tap: self.tapper.as_ref().map(|tapper| tapper(&self.function)),
         };
@@ -172,18 +172,26 @@ impl Runner {
 }
 
 struct Supervisor {
-    stop: Stop,
+    control: Control,
     handlers: super::handlers::WorkerHandlers,
     report: FunctionReport,
 }
 
 impl Supervision for Supervisor {
     fn is_stopping(&self) -> bool {
-        self.stop.is_set()
+        self.control.stop.is_set()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.control.is_draining()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.control.is_paused()
     }
 
     fn pause(&self, time: Duration) -> bool {
-        self.stop.wait(time)
+        self.control.stop.wait(time)
     }
 
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {

@@ -8,12 +8,14 @@ mod function;
 mod handlers;
 mod instance;
 mod prepare;
+mod seat;
 mod signal;
 mod stop;
 mod watch;
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use function::Tapper;
@@ -25,9 +27,10 @@ pub use stop::Stop;
 
 use crate::kafka::Cluster;
 use crate::model::{Clock, Function};
-use crate::observe::{Exposition, Status};
+use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
 use function::Runner;
+use seat::{Control, Job, Next, Seat};
 
 /// What all functions of a process share.
 #[derive(Clone)]
@@ -48,13 +51,79 @@ pub struct Shared {
     pub can_prepare: bool,
 }
 
-/// The functions of a process, running.
+/// The functions of a process: each a thread with a stop of its own. Clones share them.
+#[derive(Clone)]
 pub struct Runtime {
-    stop: Stop,
-    threads: Vec<(String, JoinHandle<anyhow::Result<()>>)>,
+    inner: Arc<Inner>,
 }
 
+struct Inner {
+    shared: Shared,
+    stop: Stop,
+    tapper: Option<Tapper>,
+    seats: Mutex<BTreeMap<String, Seat>>,
+    /// Rung when a function has ended.
+    ended: Condvar,
+}
+
+/// What a person can ask of one function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Finish what is begun, cut, call nothing more; stay in the group.
+    Pause,
+    /// Go on, after a pause, a drain or an error.
+    Resume,
+    /// Finish what has been read, cut, leave the group.
+    Drain,
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such function.
+    #[error("no function {name} runs in this process; it has {}", list(.known))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those that are there.
+        known: Vec<String>,
+    },
+    /// Nothing that could rest.
+    #[error("{name} has stopped: there is nothing to pause; `resume` starts it")]
+    Stopped {
+        /// The function.
+        name: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start {name}'s thread: {cause}")]
+    Thread {
+        /// The function.
+        name: String,
+        /// The system's words.
+        cause: io::Error,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Between two looks whether the process stops, for whoever waits for a function's end.
+const STOP_LOOK: Duration = Duration::from_millis(100);
+
 impl Runtime {
+    /// No function yet. All of them stop with `stop`.
+    pub fn new(shared: &Shared, stop: &Stop, tapper: Option<&Tapper>) -> Self {
+        let inner = Inner {
+            shared: shared.clone(),
+            stop: stop.clone(),
+            tapper: tapper.cloned(),
+            seats: Mutex::default(),
+            ended: Condvar::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Starts every function on threads of its own. Nothing here waits for a broker.
     pub fn start(
         functions: Vec<(Arc<Function>, Handlers)>,
@@ -62,43 +131,189 @@ impl Runtime {
         stop: &Stop,
         tapper: Option<&Tapper>,
     ) -> anyhow::Result<Self> {
-        let mut threads = Vec::new();
+        let runtime = Self::new(shared, stop, tapper);
         for (function, handlers) in functions {
-            let name = function.name.to_string();
-            let runner = Runner::new(function, handlers, shared.clone(), stop.clone(), tapper.cloned());
-            let thread =
-                std::thread::Builder::new().name(format!("fn {name}")).spawn(move || runner.run())?;
-            threads.push((name, thread));
+            runtime.put(function, handlers)?;
         }
-        Ok(Self { stop: stop.clone(), threads })
+        Ok(runtime)
+    }
+
+    /// Starts a function; one of the same name finishes, cuts and leaves its group before. A drained one stays so.
+    pub fn put(&self, function: Arc<Function>, handlers: Handlers) -> Result<(), Refused> {
+        let name = function.name.to_string();
+        let job = Job { function, handlers };
+        let mut seats = self.seats();
+        let begins = match seats.get_mut(&name) {
+            Some(seat) => seat.put(job),
+            None => {
+                seats.insert(name.clone(), Seat::new(job, &self.inner.stop));
+                true
+            }
+        };
+        self.follow_up(&mut seats, &name, begins)
+    }
+
+    /// Takes a function away: it finishes what is begun, cuts, leaves its group.
+    pub fn remove(&self, name: &str) {
+        let mut seats = self.seats();
+        let Some(seat) = seats.get_mut(name) else { return };
+        if seat.remove() {
+            seats.remove(name);
+            self.inner.shared.status.remove(name);
+        } else {
+            self.inner.shared.status.set_state(name, State::Stopping);
+        }
+    }
+
+    /// Gives an order to one function, and does not wait until it is carried out.
+    pub fn tell(&self, name: &str, order: Order) -> Result<(), Refused> {
+        let mut seats = self.seats();
+        let Some(seat) = seats.get_mut(name) else {
+            let known = seats.keys().cloned().collect();
+            return Err(Refused::Unknown { name: name.to_owned(), known });
+        };
+        tracing::info!(function = name, ?order, "order given");
+        let begins = match order {
+            Order::Pause if !seat.pause() => return Err(Refused::Stopped { name: name.to_owned() }),
+            Order::Pause => return Ok(()),
+            Order::Drain => {
+                seat.drain();
+                false
+            }
+            Order::Resume => seat.resume(),
+        };
+        self.follow_up(&mut seats, name, begins)
+    }
+
+    /// It has stopped though nobody asked it to.
+    pub fn has_failed(&self, name: &str) -> bool {
+        self.seats().get(name).is_some_and(|seat| seat.error().is_some())
     }
 
     /// Waits until every function has ended: because it was told to stop, or because of an error that
-    /// only a person can mend. One function's error does not stop the others; the first is returned.
+    /// only a person can mend; while one is drained, which can be resumed, until the process is told to stop.
+    /// One function's error does not stop the others; the first is returned.
     pub fn wait(self) -> anyhow::Result<()> {
-        let mut result = Ok(());
-        for (name, thread) in self.threads {
-            let ended = thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked")));
-            if let Err(error) = ended {
-                let error = error.context(format!("function {name} stopped"));
-                tracing::error!("{error:#}");
-                if result.is_ok() {
-                    result = Err(error);
-                }
-            }
+        let mut seats = self.seats();
+        while seats.values().any(Seat::is_running)
+            || !self.inner.stop.is_set() && seats.values().any(Seat::is_drained)
+        {
+            seats = self.await_end(seats);
         }
-        result
+        let mut errors = seats.iter_mut().filter_map(|(name, seat)| {
+            let error = seat.take_error()?;
+            Some(error.context(format!("function {name} stopped")))
+        });
+        errors.next().map_or(Ok(()), Err)
     }
 
     /// All functions have ended.
     pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(|(_, thread)| thread.is_finished())
+        !self.seats().values().any(Seat::is_running)
     }
 
     /// Asks every function to finish.
     pub fn stop(&self) {
-        self.stop.set();
+        self.inner.stop.set();
     }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.inner.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until a function has ended, or it is time to look whether the process stops.
+    fn await_end<'a>(&self, seats: MutexGuard<'a, Seats>) -> MutexGuard<'a, Seats> {
+        self.inner.ended.wait_timeout(seats, STOP_LOOK).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// After a decision: the run that begins with it, or the end that was asked for.
+    fn follow_up(&self, seats: &mut Seats, name: &str, begins: bool) -> Result<(), Refused> {
+        let Some(seat) = seats.get_mut(name) else { return Ok(()) };
+        if !begins {
+            if seat.is_ending() {
+                self.inner.shared.status.set_state(name, State::Stopping);
+            } else if seat.is_drained() {
+                self.inner.shared.status.set_state(name, drained());
+            }
+            return Ok(());
+        }
+        self.inner.shared.status.set_state(name, State::Starting);
+        let (runtime, run, owned) = (self.clone(), seat.begin(), name.to_owned());
+        let thread = std::thread::Builder::new().name(format!("fn {name}"));
+        match thread.spawn(move || runtime.work(&owned, run)) {
+            Ok(_) => Ok(()),
+            Err(cause) => {
+                seat.ended(Err(anyhow::anyhow!("no thread: {cause}")));
+                Err(Refused::Thread { name: name.to_owned(), cause })
+            }
+        }
+    }
+
+    /// A function's thread: run after run, until nothing more is to come.
+    fn work(&self, name: &str, mut run: (Job, Control)) {
+        loop {
+            let (job, control) = run;
+            let result = self.run(name, job, control);
+            match self.ended(name, result) {
+                Some(next) => run = next,
+                None => return,
+            }
+        }
+    }
+
+    fn run(&self, name: &str, job: Job, control: Control) -> anyhow::Result<()> {
+        if !self.await_group(name, &job.function.group, &control.stop) {
+            return Ok(());
+        }
+        let (shared, tapper) = (self.inner.shared.clone(), self.inner.tapper.clone());
+        let runner = Runner::new(job, control, shared, tapper);
+        let run = std::panic::AssertUnwindSafe(|| runner.run());
+        std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked")))
+    }
+
+    /// A function that was renamed and kept its group: the one before leaves it first, or two would share partitions
+    /// and transactional ids. `false`: told to stop.
+    fn await_group(&self, name: &str, group: &str, stop: &Stop) -> bool {
+        let mut seats = self.seats();
+        while seats.iter().any(|(other, seat)| other != name && seat.uses(group)) && !stop.is_set() {
+            seats = self.await_end(seats);
+        }
+        !stop.is_set()
+    }
+
+    fn ended(&self, name: &str, result: anyhow::Result<()>) -> Option<(Job, Control)> {
+        let mut seats = self.seats();
+        let seat = seats.get_mut(name)?;
+        if let Err(error) = &result {
+            tracing::error!("function {name} stopped: {error:#}");
+        }
+        let next = seat.ended(result);
+        let run = match next {
+            Next::Again => Some(seat.begin()),
+            Next::Rest => {
+                let state = match seat.error() {
+                    Some(error) => State::Stopped { reason: format!("{error:#}") },
+                    None if seat.is_drained() => drained(),
+                    None => State::Stopped { reason: "asked to".to_owned() },
+                };
+                self.inner.shared.status.set_state(name, state);
+                None
+            }
+            Next::Leave => {
+                seats.remove(name);
+                self.inner.shared.status.remove(name);
+                None
+            }
+        };
+        self.inner.ended.notify_all();
+        run
+    }
+}
+
+type Seats = BTreeMap<String, Seat>;
+
+fn drained() -> State {
+    State::Stopped { reason: "drained".to_owned() }
 }
 
 /// How long the runtime waits between two looks at something that is missing.

@@ -1,35 +1,72 @@
 //! The one signal that runs from the top down: stop.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// A flag that is set once, and that threads can wait for. Clones share it.
 #[derive(Clone, Default)]
 pub struct Stop {
-    shared: Arc<(Mutex<bool>, Condvar)>,
+    shared: Arc<Flag>,
+}
+
+#[derive(Default)]
+struct Flag {
+    state: Mutex<State>,
+    rings: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_set: bool,
+    children: Vec<Weak<Flag>>,
+}
+
+impl Flag {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self) {
+        let children = {
+            let mut state = self.state();
+            state.is_set = true;
+            std::mem::take(&mut state.children)
+        };
+        self.rings.notify_all();
+        children.iter().filter_map(Weak::upgrade).for_each(|child| child.set());
+    }
 }
 
 impl Stop {
     /// Stop.
     pub fn set(&self) {
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.shared.1.notify_all();
+        self.shared.set();
+    }
+
+    /// A stop of a part: set by itself, or with this one.
+    pub fn child(&self) -> Self {
+        let child = Self::default();
+        let mut state = self.shared.state();
+        child.shared.state().is_set = state.is_set;
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child.shared));
+        drop(state);
+        child
     }
 
     /// It was set.
     pub fn is_set(&self) -> bool {
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state().is_set
     }
 
     /// Waits until it is set, at most so long; whether it is set.
     pub fn wait(&self, time: Duration) -> bool {
-        let guard = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = self
+        let (state, _) = self
             .shared
-            .1
-            .wait_timeout_while(guard, time, |is_set| !*is_set)
+            .rings
+            .wait_timeout_while(self.shared.state(), time, |state| !state.is_set)
             .unwrap_or_else(PoisonError::into_inner);
-        *guard
+        state.is_set
     }
 }
 
@@ -48,5 +85,16 @@ mod tests {
         stop.set();
         assert!(waiter.join().expect("the waiter ends"));
         assert!(stop.is_set());
+    }
+
+    #[test]
+    fn a_part_stops_alone_and_the_whole_stops_its_parts() {
+        let whole = Stop::default();
+        let parts = [whole.child(), whole.child()];
+        parts[0].set();
+        assert!(parts[0].is_set() && !parts[1].is_set() && !whole.is_set());
+        whole.set();
+        assert!(parts[1].wait(Duration::ZERO));
+        assert!(whole.child().is_set(), "too late to begin");
     }
 }

@@ -53,6 +53,10 @@ const ASK_WAIT: Duration = Duration::from_secs(1);
 pub trait Supervision: Send {
     /// Stop: finish what is begun, cut, leave the group.
     fn is_stopping(&self) -> bool;
+    /// While stopping: what has been read is worth finishing first.
+    fn is_draining(&self) -> bool;
+    /// Rest: finish what is begun, cut, call nothing more, and stay in the group.
+    fn is_paused(&self) -> bool;
     /// Waits so long, or until told to stop; whether it was.
     fn pause(&self, time: Duration) -> bool;
     /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
@@ -117,6 +121,8 @@ pub struct Worker {
     report: WorkerReport,
     /// The group has given an assignment, be it an empty one.
     is_assigned: bool,
+    /// Paused, and nothing is uncut.
+    is_resting: bool,
     last_cut_ms: Option<i64>,
     dice: Dice,
 }
@@ -183,6 +189,7 @@ impl Worker {
             ),
             report,
             is_assigned: false,
+            is_resting: false,
             last_cut_ms: None,
             dice: Dice::new(now.wall_ms as u64),
             config,
@@ -200,7 +207,7 @@ impl Worker {
         loop {
             self.hear()?;
             self.report();
-            if self.supervision.is_stopping() {
+            if self.supervision.is_stopping() && !self.finishes_batch() {
                 return Ok(());
             }
             if !self.arriving.is_empty() {
@@ -211,6 +218,11 @@ impl Worker {
                 continue;
             }
             self.check_contact();
+            if self.supervision.is_paused() {
+                self.rest()?;
+                continue;
+            }
+            self.set_resting(false);
             if !self.is_dirty() {
                 self.swap();
             }
@@ -219,6 +231,30 @@ impl Worker {
             self.collect()?;
             self.work()?;
             self.cut_if_due()?;
+        }
+    }
+
+    /// Draining, and something that was read can be finished without waiting for it.
+    fn finishes_batch(&self) -> bool {
+        self.supervision.is_draining() && self.consumer.at_hand() > 0 && self.recovery.is_none()
+    }
+
+    /// One round of a pause: cut what is done, then only hear the group, which keeps the member and its
+    /// partitions however long it takes. What is at hand stays there.
+    fn rest(&mut self) -> Result<(), Stopped> {
+        self.finish_calls(IDLE_WAIT)?;
+        if self.is_dirty() && self.recovery.is_none() {
+            return self.cut();
+        }
+        self.swap();
+        self.set_resting(self.desk.in_flight() == 0);
+        self.hear_for(IDLE_WAIT)
+    }
+
+    /// Reported at once, and before the first call that follows: who reads that a worker rests may rely on it.
+    fn set_resting(&mut self, is_resting: bool) {
+        if std::mem::replace(&mut self.is_resting, is_resting) != is_resting {
+            self.publish();
         }
     }
 
@@ -312,15 +348,20 @@ impl Worker {
         let now = self.now();
         self.report.beat(now.elapsed);
         self.report.is_at(Phase::Listen);
-        if !self.report.is_due(now.elapsed) {
-            return;
+        if self.report.is_due(now.elapsed) {
+            self.publish();
         }
+    }
+
+    /// Numbers and the worker's state, for others to see.
+    fn publish(&mut self) {
+        let now = self.now();
         self.meter.cpu(thread_cpu());
         let mut counts = Vec::new();
         self.pipeline.take_counts(&mut |name, count| counts.push((name.to_owned(), count)));
         self.count(counts);
         self.meter.publish();
-        let consumer = &self.consumer;
+        let (consumer, is_resting) = (&self.consumer, self.is_resting);
         let lanes = self.lanes.iter().map(|lane| {
             let end = consumer.known_end(&lane.partition).or(lane.end);
             LaneStatus {
@@ -331,8 +372,9 @@ impl Worker {
                 lag: end.map(|end| (end - lane.committed).max(0)),
                 held: lane.track.held() as u64,
                 state: match () {
+                    () if is_resting => "paused",
                     () if lane.track.open_since().is_some() => CIRCUIT_OPEN,
-                    () if lane.is_paused => "paused",
+                    () if lane.is_paused => "full",
                     () if lane.track.is_held_up() => "retrying",
                     () => "reading",
                 },
@@ -343,6 +385,7 @@ impl Worker {
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
+            status.paused = is_resting;
             status.lanes = lanes;
             status.in_flight = in_flight;
             status.last_cut_ms = last_cut_ms;
