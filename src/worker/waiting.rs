@@ -19,9 +19,9 @@ use crate::pipeline::{End, Failed, Pass, Settled, Ticket};
 
 impl Worker {
     /// Runs or sends what waited and may go on now.
-    pub(super) fn work_waiting(&mut self, now: &mut Moment) -> Result<(), Stopped> {
+    pub(super) fn work_waiting(&mut self, now: &mut Moment, until: Duration) -> Result<(), Stopped> {
         for place in 0..self.lanes.len() {
-            while !self.must_cut && self.recovery.is_none() {
+            while !self.must_cut && self.recovery.is_none() && now.elapsed < until {
                 let Some(lane) = self.lanes.at(place) else { break };
                 if lane.track.held() == 0
                     || self.budget.as_mut().is_some_and(|budget| !budget.take(now.elapsed))

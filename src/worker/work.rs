@@ -1,5 +1,7 @@
 //! One batch through the pipeline.
 
+use std::time::Duration;
+
 use super::rate::Budget;
 use super::suspects::Treatment;
 use super::tap::Settlement;
@@ -9,6 +11,9 @@ use crate::model::{Clock, Moment, Record};
 use crate::observe::events::{CallOverran, OffsetsLost};
 use crate::observe::{CallOutcome, Phase};
 use crate::pipeline::{Pass, Place, Settled};
+
+/// How long records are worked on before the group, a stop or a pause is heard again: cuts may be further apart.
+const ROUND: Duration = Duration::from_millis(100);
 
 /// What a group of records came to, timed as a whole.
 #[derive(Default)]
@@ -42,17 +47,20 @@ enum Next {
 }
 
 impl Worker {
-    /// Runs what waited and what is at hand through the pipeline, until a cut is due.
+    /// Runs what waited and what is at hand through the pipeline, until a cut is due or others have waited for long
+    /// enough.
     pub(super) fn work(&mut self) -> Result<(), Stopped> {
         let mut began = self.now();
+        let until = began.elapsed + ROUND;
         self.report.is_at(Phase::Handle);
         if !self.is_dirty() {
             self.pace.begin(began.elapsed);
         }
-        self.work_waiting(&mut began)?;
+        self.work_waiting(&mut began, until)?;
         while self.consumer.at_hand() > 0 && !self.must_cut && !self.is_busy && self.recovery.is_none() {
             began = self.work_group(began)?;
-            if self.pace.wait(began.elapsed, false).is_zero() || self.outputs.is_full() {
+            let is_cut_due = self.pace.wait(began.elapsed, false).is_zero() || self.outputs.is_full();
+            if is_cut_due || began.elapsed >= until {
                 break;
             }
         }

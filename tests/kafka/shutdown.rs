@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::harness::{
     Follower, Load, Signal, Stage, ToSend, assert_each_once, cluster, free_port, wait_until,
 };
@@ -39,6 +41,35 @@ fn a_terminated_worker_commits_what_is_finished_and_leaves_at_once() {
     let count = load.finish();
     stage.wait_until_drained(WITHIN);
     assert_each_once(count, &follower.wait_for(count as usize, WITHIN));
+    assert_eq!(heir.terminate(WITHIN).code(), Some(0));
+}
+
+/// However much is at hand, and however long until the next cut: what is not begun is left to others.
+#[test]
+fn a_terminated_worker_ends_within_its_deadline_under_slow_calls() {
+    const EVENTS: u64 = 600;
+    let deadline = Duration::from_secs(5);
+    let stage =
+        Stage::new(cluster(), "deadline", 4).with_trial().with("/spec/delivery/commitInterval", json!("30s"));
+    let follower = Follower::start(cluster(), &stage.sink);
+    let slow = |n: u64| ToSend::new(format!("key-{}", n % 23), n.to_string()).header("sleep-ms", "20");
+    cluster().produce(&stage.source, (0..EVENTS).map(slow));
+
+    let mut worker = stage.spawn_with("a", &[("TIDEMILL_SHUTDOWN_DEADLINE", "5s")]);
+    wait_until(WITHIN, "calls", || stage.calls().len() > 50);
+    assert_eq!(worker.terminate(deadline).code(), Some(0), "finished, not cut short");
+    assert_eq!(stage.members(), 0, "it has left");
+    let committed: i64 = stage.committed().into_iter().flatten().sum();
+    assert!(committed < EVENTS as i64, "the scenario is about work that is left: {committed}");
+    assert_eq!(stage.calls().len() as i64, committed, "every call that was begun is cut");
+    let results = follower.wait_for(committed as usize, WITHIN);
+    assert_eq!(results.len() as i64, committed);
+
+    // No transaction of the heir may time out, however slow the machine is.
+    let stage = stage.with("/spec/delivery/commitInterval", json!("100ms"));
+    let mut heir = stage.spawn("heir");
+    assert_each_once(EVENTS, &follower.wait_for(EVENTS as usize, WITHIN));
+    assert!(stage.calls().values().all(|attempts| attempts == &[1]), "no event was called twice");
     assert_eq!(heir.terminate(WITHIN).code(), Some(0));
 }
 
