@@ -11,6 +11,7 @@ mod build;
 mod cases;
 mod check;
 mod connect;
+mod control;
 mod dev;
 mod invoke;
 mod lag;
@@ -63,10 +64,13 @@ enum Verb {
     Build(build::Build),
     Check(check::Check),
     Dev(dev::DevArgs),
+    Drain(control::Drain),
     Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
     New(new::New),
+    Pause(control::Pause),
     Produce(produce::ProduceArgs),
+    Resume(control::Resume),
     Run(run::Run),
     Tail(tail::TailArgs),
     Test(test::Test),
@@ -97,10 +101,13 @@ impl Cli {
             Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
             Verb::Dev(args) => args.run(&self.global),
+            Verb::Drain(drain) => drain.run(&self.global),
             Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
             Verb::New(new) => new.run(&self.global),
+            Verb::Pause(pause) => pause.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
+            Verb::Resume(resume) => resume.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Test(test) => test.run(&self.global),

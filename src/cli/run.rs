@@ -22,7 +22,11 @@ use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, watch_signals};
 /// Reads the manifests, loads their plugins, prepares their topics and runs their workers until SIGTERM
 /// or Ctrl-C: then it finishes what is begun, cuts, and leaves the groups. A second signal stops at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidemill run functions/ride-receipts --brokers 127.0.0.1:9092")]
+#[command(after_help = "Example:
+  tidemill run functions/ride-receipts --brokers 127.0.0.1:9092
+
+Exit codes: 0 ended as asked; 1 a function stopped because of an error; 2 an invalid manifest; 143 not finished in
+time (`shutdown.deadline`), or a second signal.")]
 pub struct Run {
     /// Manifests, or folders with manifests
     #[arg(required = true, value_name = "FILE|DIR")]
@@ -72,8 +76,11 @@ impl Run {
             functions = functions.len(),
             "tidemill starts"
         );
-        let admin = serve(&platform, &shared, &stop)?;
-        let runtime = Runtime::start(functions, &shared, &stop, None)?;
+        let runtime = Runtime::new(&shared, &stop, None);
+        let admin = serve(&platform, &shared, &runtime, &stop)?;
+        for (function, handlers) in functions {
+            runtime.put(function, handlers)?;
+        }
         let result = runtime.wait();
         stop.set();
         admin.join();
@@ -84,7 +91,7 @@ impl Run {
 }
 
 /// The listeners for metrics and administration.
-fn serve(platform: &Platform, shared: &Shared, stop: &Stop) -> anyhow::Result<Admin> {
+fn serve(platform: &Platform, shared: &Shared, runtime: &Runtime, stop: &Stop) -> anyhow::Result<Admin> {
     let token =
         platform.admin_token.as_ref().map(|token| anyhow::Ok(Token::new(&token.resolve()?)?)).transpose()?;
     let config = admin::Config { metrics: platform.metrics, admin: platform.admin, token };
@@ -92,6 +99,7 @@ fn serve(platform: &Platform, shared: &Shared, stop: &Stop) -> anyhow::Result<Ad
         exposition: shared.exposition.clone(),
         status: shared.status.clone(),
         clock: Arc::clone(&shared.clock),
+        runtime: runtime.clone(),
     };
     let stop = stop.clone();
     let stopped = async move {

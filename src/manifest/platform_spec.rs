@@ -81,8 +81,8 @@ pub(super) struct Listeners {
     /// port to others unasked; in a container `0.0.0.0:9464`. Variable: `TIDEMILL_METRICS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
-    /// `/functions`. Default: `127.0.0.1:9465`. Any other than a loopback address needs `adminToken`.
-    /// Variable: `TIDEMILL_ADMIN`.
+    /// `/functions`, and orders to single functions. Default: `127.0.0.1:9465`. Any other than a
+    /// loopback address needs `adminToken`. Variable: `TIDEMILL_ADMIN`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
     /// The bearer token that `admin` asks for, as a reference. Variable: `TIDEMILL_ADMIN_TOKEN`

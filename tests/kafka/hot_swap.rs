@@ -46,7 +46,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
         follower.wait_for(n + 1, WITHIN).remove(n).text().to_owned()
     };
     assert_eq!(send(0), "xxx", "the trial handles it");
-    let rebalances = generation(&stage);
+    let rebalances = stage.member_ids();
 
     fs::write(&plugin, b"\x7fELF, but no library").unwrap();
     let refused = handlers.reload().unwrap_err();
@@ -59,7 +59,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
     replace(&plugin, &echo);
     handlers.reload().unwrap();
     assert_eq!(send(2), "2", "the very next event is the new one's");
-    assert_eq!(generation(&stage), rebalances, "the group did not notice");
+    assert_eq!(stage.member_ids(), rebalances, "the group did not notice");
 
     runtime.stop();
     wait_until(WITHIN, "the runtime to end", || runtime.is_finished());
@@ -71,11 +71,4 @@ fn replace(place: &Path, with: &Path) {
     let beside = place.with_extension("new");
     fs::copy(with, &beside).expect("a copy");
     fs::rename(&beside, place).expect("a new name");
-}
-
-/// The member of the group: another after a rejoin.
-fn generation(stage: &Stage) -> Vec<String> {
-    let admin = tidemill::kafka::Admin::new(&cluster().as_cluster()).expect("a client");
-    let group = admin.group(&stage.group()).expect("the broker answers");
-    group.members.into_iter().map(|member| member.member_id).collect()
 }

@@ -18,6 +18,7 @@ mod invoke_reads_an_event;
 mod kills;
 mod lost_offsets;
 mod new_from_topic;
+mod pause;
 mod rebalance;
 mod refused_outputs;
 mod retries;

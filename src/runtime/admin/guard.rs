@@ -1,9 +1,10 @@
-//! Who may ask for `/functions`: who brings the token; without one, who asks this machine by a loopback name.
+//! Who may ask for `/functions`: who brings the token; without one, who asks this machine by a loopback name. Who gives
+//! an order must not be a web page either, whatever it brings.
 
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -43,6 +44,9 @@ impl std::fmt::Debug for Token {
 /// Lets a request through or answers in its place.
 pub(super) async fn guard(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
     match token {
+        _ if is_order_of_a_page(request.method(), request.headers()) => {
+            (StatusCode::FORBIDDEN, "orders are not taken from web pages\n").into_response()
+        }
         Some(token) if !token.admits(request.headers()) => (
             StatusCode::UNAUTHORIZED,
             [(header::WWW_AUTHENTICATE, "Bearer")],
@@ -56,6 +60,11 @@ pub(super) async fn guard(State(token): State<Option<Token>>, request: Request, 
             .into_response(),
         _ => next.run(request).await,
     }
+}
+
+/// Browsers name the page in `Origin` with every request that may change something; no other client does.
+fn is_order_of_a_page(method: &Method, headers: &HeaderMap) -> bool {
+    !method.is_safe() && headers.contains_key(header::ORIGIN)
 }
 
 /// The request's `Host` is this machine by a name that no DNS server can give to somebody else.
@@ -113,6 +122,14 @@ mod tests {
         for (host, expected) in cases {
             assert_eq!(names_loopback(&with(header::HOST, host)), expected, "{host:?}");
         }
+    }
+
+    #[test]
+    fn a_page_may_look_but_gives_no_orders() {
+        let page = with(header::ORIGIN, Some("http://localhost:8080"));
+        assert!(is_order_of_a_page(&Method::POST, &page));
+        assert!(!is_order_of_a_page(&Method::GET, &page));
+        assert!(!is_order_of_a_page(&Method::POST, &HeaderMap::new()));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | metrics | `/metrics` | Prometheus' text format |
 //! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
-//! | metrics | `/readyz` | 200 when each function runs with all workers assigned or waits for a missing topic, else 503 and why |
-//! | admin | `/functions` | JSON: functions, workers, lanes, totals; no payloads |
+//! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic, else 503 and why |
+//! | admin | `/functions` | JSON: functions, workers, lanes, totals, what of the manifests is not taken up; no payloads |
+//! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain` | 202: the order is given; 404, 409: why not |
 //!
 //! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
 //! errors: it listens on loopback, or wants a bearer token. On loopback without a token it answers only requests that
@@ -21,15 +22,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::watch;
 
 pub use self::guard::Token;
 use self::guard::guard;
+use super::{Order, Refused, Runtime};
 use crate::model::Clock;
 use crate::observe::{Exposition, Status};
 
@@ -41,9 +43,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 pub struct Config {
     /// `/metrics`, `/healthz`, `/readyz`; `None`: nowhere. Port 0: any free one.
     pub metrics: Option<SocketAddr>,
-    /// `/functions`; `None`: nowhere.
+    /// `/functions` and orders; `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// What a request for `/functions` must bring; needed when it listens beyond loopback.
+    /// What a request there must bring; needed when it listens beyond loopback.
     pub token: Option<Token>,
 }
 
@@ -92,6 +94,8 @@ pub struct Shown {
     pub status: Status,
     /// The clock that workers take their signs of life from.
     pub clock: Arc<dyn Clock>,
+    /// Who carries out orders.
+    pub runtime: Runtime,
 }
 
 /// A running server.
@@ -202,6 +206,9 @@ fn open_routes(shown: Shown) -> Router {
 fn guarded_routes(shown: Shown, token: Option<Token>) -> Router {
     Router::new()
         .route("/functions", get(functions))
+        .route("/functions/{namespace}/{name}/pause", post(pause))
+        .route("/functions/{namespace}/{name}/resume", post(resume))
+        .route("/functions/{namespace}/{name}/drain", post(drain))
         .layer(middleware::from_fn_with_state(token, guard))
         .with_state(shown)
 }
@@ -230,20 +237,52 @@ async fn functions(State(shown): State<Shown>) -> Response {
     let document = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "functions": shown.status.functions(),
+        "problems": shown.status.problems().others,
     });
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 
+/// The namespace and name of a function, as a path has them.
+type Named = Path<(String, String)>;
+
+async fn pause(State(shown): State<Shown>, Path(name): Named) -> Response {
+    tell(&shown.runtime, &name, Order::Pause)
+}
+
+async fn resume(State(shown): State<Shown>, Path(name): Named) -> Response {
+    tell(&shown.runtime, &name, Order::Resume)
+}
+
+async fn drain(State(shown): State<Shown>, Path(name): Named) -> Response {
+    tell(&shown.runtime, &name, Order::Drain)
+}
+
+/// An order is given and not waited for: `/functions` shows what becomes of it.
+fn tell(runtime: &Runtime, (namespace, name): &(String, String), order: Order) -> Response {
+    let Err(refused) = runtime.tell(&format!("{namespace}/{name}"), order) else {
+        return StatusCode::ACCEPTED.into_response();
+    };
+    let status = match refused {
+        Refused::Unknown { .. } => StatusCode::NOT_FOUND,
+        Refused::Stopped { .. } => StatusCode::CONFLICT,
+        Refused::Thread { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{refused}\n")).into_response()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::kafka::Cluster;
     use crate::model::ManualClock;
-    use crate::observe::{FunctionInfo, Meter, MeterSpec, State as FunctionState, checker};
+    use crate::observe::{FunctionInfo, Meter, MeterSpec, Problems, State as FunctionState, checker};
+    use crate::runtime::{Shared, Stop};
 
     struct Running {
         admin: Admin,
@@ -261,7 +300,17 @@ mod tests {
         let (exposition, status) = (Exposition::new(), Status::default());
         let clock = Arc::new(ManualClock::at(0));
         let (stop, stopped) = oneshot::channel();
-        let shown = Shown { exposition: exposition.clone(), status: status.clone(), clock: clock.clone() };
+        let shared = Shared {
+            cluster: Cluster::new("127.0.0.1:9", BTreeMap::new()),
+            instance: "test".to_owned(),
+            clock: clock.clone(),
+            exposition: exposition.clone(),
+            status: status.clone(),
+            can_prepare: false,
+        };
+        let runtime = Runtime::new(&shared, &Stop::default(), None);
+        let shown =
+            Shown { exposition: exposition.clone(), status: status.clone(), clock: clock.clone(), runtime };
         let admin = Admin::start(config, shown, async { stopped.await.unwrap_or_default() })?;
         Ok(Running { admin, stop, status, clock, exposition })
     }
@@ -279,8 +328,17 @@ mod tests {
 
     /// Status, head and body of the answer to `GET path` with these headers.
     fn ask(address: Option<SocketAddr>, path: &str, headers: &str) -> (u16, String, String) {
+        request("GET", address, path, headers)
+    }
+
+    fn request(
+        method: &str,
+        address: Option<SocketAddr>,
+        path: &str,
+        headers: &str,
+    ) -> (u16, String, String) {
         let mut stream = connect(address.unwrap());
-        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -352,6 +410,44 @@ mod tests {
         assert_eq!(function["name"], "default/echo");
         assert_eq!(function["state"], serde_json::json!({"is": "waiting", "topic": "rides"}));
         assert_eq!(function["totals"]["deadLettered"], 0);
+        assert_eq!(
+            (&function["problem"], &document["problems"]),
+            (&serde_json::json!(null), &serde_json::json!([]))
+        );
+    }
+
+    #[test]
+    fn what_is_not_taken_up_is_shown() {
+        let running = both(None);
+        echo(&running.status);
+        let problems = Problems {
+            of_functions: BTreeMap::from([("default/echo".to_owned(), "echo.yaml:3: no".to_owned())]),
+            others: BTreeSet::from(["new.yaml:1: no".to_owned()]),
+        };
+        running.status.set_problems(problems);
+        let (_, _, body) = ask(running.admin.admin(), "/functions", LOCAL);
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(document["functions"][0]["problem"], "echo.yaml:3: no");
+        assert_eq!(document["problems"], serde_json::json!(["new.yaml:1: no"]));
+    }
+
+    #[test]
+    fn an_order_is_guarded_and_changes_nothing_when_asked_by_get() {
+        let running = both(Some("sesame"));
+        let admin = running.admin.admin();
+        let bring = "Host: any.example\r\nAuthorization: Bearer sesame\r\n";
+        let path = "/functions/default/echo/pause";
+        let (status, _, body) = request("POST", admin, path, bring);
+        assert_eq!((status, body.contains("default/echo")), (404, true), "{body}");
+        assert_eq!(request("POST", admin, path, LOCAL).0, 401);
+        let page = format!("{bring}Origin: http://localhost\r\n");
+        assert_eq!(request("POST", admin, path, &page).0, 403);
+        assert_eq!(request("GET", admin, path, bring).0, 405);
+        assert_eq!(request("POST", admin, "/functions/default/echo/burn", bring).0, 404);
+        assert_eq!(request("POST", running.admin.metrics(), path, bring).0, 404);
+        let open = both(None);
+        assert_eq!(request("POST", open.admin.admin(), path, "Host: rebound.example\r\n").0, 403);
+        assert_eq!(request("POST", open.admin.admin(), path, LOCAL).0, 404);
     }
 
     #[test]

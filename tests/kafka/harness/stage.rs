@@ -87,12 +87,21 @@ impl Stage {
     pub fn manifest(&self) -> PathBuf {
         let folder = self.folder.path().join("function");
         fs::create_dir_all(&folder).expect("a folder");
-        // JSON is YAML.
-        // Put there whole: a worker that was spawned before may be reading it just now.
-        let draft = folder.join(format!(".draft-{:?}", std::thread::current().id()));
-        fs::write(&draft, self.manifest.to_string()).expect("a manifest");
-        fs::rename(draft, folder.join("function.yaml")).expect("a manifest");
+        self.write_to(&folder.join("function.yaml"));
         folder
+    }
+
+    /// The manifest.
+    pub fn text(&self) -> String {
+        // JSON is YAML.
+        self.manifest.to_string()
+    }
+
+    /// Writes the manifest. Put there whole: a worker that was spawned before may be reading it just now.
+    pub fn write_to(&self, file: &Path) {
+        let draft = file.with_file_name(format!(".draft-{:?}", std::thread::current().id()));
+        fs::write(&draft, self.text()).expect("a manifest");
+        fs::rename(draft, file).expect("a manifest");
     }
 
     /// A folder for what belongs to this scenario alone.
@@ -112,6 +121,12 @@ impl Stage {
 
     /// The same with environment variables.
     pub fn spawn_with(&self, who: &str, env: &[(&str, &str)]) -> Worker {
+        let manifest = self.manifest();
+        self.spawn_args(who, &["run", manifest.to_str().expect("a path that is text")], env)
+    }
+
+    /// Runs `tidemill ARGS…` on the stage's broker.
+    pub fn spawn_args(&self, who: &str, args: &[&str], env: &[(&str, &str)]) -> Worker {
         let state = self.folder.path().join(format!("state-{who}"));
         let state = state.to_str().expect("a path that is text");
         let mut all = vec![
@@ -122,9 +137,7 @@ impl Stage {
             ("TIDEMILL_LOG", "info,tidemill=debug"),
         ];
         all.extend(env);
-        let manifest = self.manifest();
-        let manifest = manifest.to_str().expect("a path that is text");
-        Worker::spawn_with(self.folder.path(), who, &["run", manifest], &all)
+        Worker::spawn_with(self.folder.path(), who, args, &all)
     }
 
     /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
@@ -169,8 +182,14 @@ impl Stage {
 
     /// How many members the group has.
     pub fn members(&self) -> usize {
+        self.member_ids().len()
+    }
+
+    /// The members of the group; one that leaves and joins again has another id.
+    pub fn member_ids(&self) -> Vec<String> {
         let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
-        admin.group(&self.group()).expect("the broker answers").members.len()
+        let group = admin.group(&self.group()).expect("the broker answers");
+        group.members.into_iter().map(|member| member.member_id).collect()
     }
 
     fn partitions(&self) -> Vec<Partition> {

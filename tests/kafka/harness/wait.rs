@@ -21,6 +21,16 @@ pub fn try_wait<T>(within: Duration, what: &str, mut attempt: impl FnMut() -> Re
     }
 }
 
+/// Holds `condition` to be true all the while.
+#[track_caller]
+pub fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Deadline::after(time);
+    while !deadline.is_over() {
+        assert!(condition(), "{what}: not so before {time:?} were over");
+        pause();
+    }
+}
+
 /// A moment after which waiting is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
