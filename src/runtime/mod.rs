@@ -4,6 +4,7 @@
 pub mod admin;
 #[cfg(test)]
 mod deploy;
+mod folders;
 mod function;
 mod handlers;
 mod instance;
@@ -18,6 +19,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use folders::{Folders, Touch, folder_of};
 pub use function::Tapper;
 pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};

@@ -1,19 +1,12 @@
 //! Notices when an author saves: sources of a plugin's crate, manifests, plugins that are built elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::Duration;
-
-use anyhow::Context as _;
-use notify::event::ModifyKind;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::sync::mpsc::SyncSender;
 
 use super::Signal;
 use crate::model::Function;
-
-/// Saving is over when nothing was written for so long: editors write in several steps.
-const QUIET: Duration = Duration::from_millis(200);
+use crate::runtime::{Folders, Touch, folder_of};
 
 /// What was saved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +19,7 @@ pub struct Saved {
 
 /// Watches until it is dropped.
 pub struct Watch {
-    _watcher: RecommendedWatcher,
+    _folders: Folders,
 }
 
 impl Watch {
@@ -35,8 +28,6 @@ impl Watch {
         functions: impl Iterator<Item = &'a Function>,
         signals: SyncSender<Signal>,
     ) -> anyhow::Result<Self> {
-        let (sender, events) = mpsc::channel();
-        let mut watcher = notify::recommended_watcher(sender).context("cannot watch files")?;
         let mut plugins = BTreeSet::new();
         let mut folders = BTreeSet::new();
         for function in functions {
@@ -53,55 +44,20 @@ impl Watch {
                 }
             }
         }
-        for (folder, is_deep) in &folders {
-            let mode = if *is_deep { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-            match watcher.watch(folder, mode) {
-                // A crate whose sources lie elsewhere.
-                Err(_) if *is_deep && !folder.exists() => {}
-                watched => watched.with_context(|| format!("cannot watch {}", folder.display()))?,
-            }
-        }
-        std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || report(&events, &plugins, &signals))?;
-        Ok(Self { _watcher: watcher })
+        let folders = Folders::watch(&folders, move |touched| {
+            let saved = saved(touched, &plugins);
+            saved == Saved::default() || signals.send(Signal::Saved(saved)).is_ok()
+        })?;
+        Ok(Self { _folders: folders })
     }
 }
 
-fn folder_of(file: &Path) -> Option<PathBuf> {
-    let folder = file.parent()?;
-    Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
-}
-
-/// Tells of what was saved, once it is quiet; ends with the watcher.
-fn report(
-    events: &Receiver<notify::Result<Event>>,
-    plugins: &BTreeSet<PathBuf>,
-    signals: &SyncSender<Signal>,
-) {
-    while let Ok(first) = events.recv() {
-        let mut saved = Saved::default();
-        let mut next = Some(first);
-        while let Some(event) = next {
-            if let Ok(event) = event
-                && is_write(event.kind)
-            {
-                event.paths.iter().for_each(|path| note(path, plugins, &mut saved));
-            }
-            next = events.recv_timeout(QUIET).ok();
-        }
-        if saved != Saved::default() && signals.send(Signal::Saved(saved)).is_err() {
-            return;
-        }
-    }
-}
-
-fn is_write(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => false,
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) => true,
-        EventKind::Remove(_) | EventKind::Other => false,
-    }
+/// A file that is gone was not saved.
+fn saved(touched: &BTreeMap<PathBuf, Touch>, plugins: &BTreeSet<PathBuf>) -> Saved {
+    let mut saved = Saved::default();
+    let written = touched.iter().filter(|(_, touch)| **touch == Touch::Written);
+    written.for_each(|(path, _)| note(path, plugins, &mut saved));
+    saved
 }
 
 /// What cargo and the build write, and what editors keep beside a file, is none of these.
