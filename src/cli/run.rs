@@ -15,15 +15,16 @@ use crate::model::{Clock, SystemClock};
 use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
-use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, watch_signals};
+use crate::runtime::{Follow, Handlers, Instance, Runtime, Shared, Stop, watch_signals};
 
 /// Run functions
 ///
 /// Reads the manifests, loads their plugins, prepares their topics and runs their workers until SIGTERM
 /// or Ctrl-C: then it finishes what is begun, cuts, and leaves the groups. A second signal stops at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   tidemill run functions/ride-receipts --brokers 127.0.0.1:9092
+  tidemill run /functions --watch
 
 Exit codes: 0 ended as asked; 1 a function stopped because of an error; 2 an invalid manifest; 143 not finished in
 time (`shutdown.deadline`), or a second signal.")]
@@ -31,6 +32,14 @@ pub struct Run {
     /// Manifests, or folders with manifests
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
+    /// Take up manifests and plugins that come, change or go meanwhile, and run on when no function is left
+    ///
+    /// Other functions do not notice. A plugin's file, and `config`, `entry`, `sha256` and `plugin` of a handler, are
+    /// replaced between two cuts without a rebalance; any other change lets the function finish, leave its group and
+    /// begin anew. What is broken is not taken up: the function goes on as it was, and the log and `/functions` say
+    /// why. A function that stopped because of an error begins again when its manifest or plugin changes.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl Run {
@@ -78,8 +87,12 @@ impl Run {
         );
         let runtime = Runtime::new(&shared, &stop, None);
         let admin = serve(&platform, &shared, &runtime, &stop)?;
-        for (function, handlers) in functions {
+        for (function, handlers) in functions.clone() {
             runtime.put(function, handlers)?;
+        }
+        if self.watch {
+            let (state_dir, status) = (platform.state_dir.clone(), shared.status.clone());
+            Follow::new(self.paths, state_dir, runtime.clone(), status, &functions).run(&stop);
         }
         let result = runtime.wait();
         stop.set();

@@ -7,7 +7,7 @@ use super::error::{Diagnostic, Errors};
 use super::schema::function_schema;
 use super::spec::FunctionManifest;
 use super::{resolve, strict};
-use crate::model::Function;
+use crate::model::{Function, FunctionName};
 
 /// What every document of ours begins its `apiVersion` with.
 const API: &str = "tidemill.dev/";
@@ -28,7 +28,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Function>, Errors> {
             Err(found) => errors.extend(found),
         }
     }
-    errors.extend(cross_check(&loaded));
+    errors.extend(clash_errors(&loaded));
     if errors.is_empty() {
         Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
     } else {
@@ -36,10 +36,82 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Function>, Errors> {
     }
 }
 
+/// What files and folders hold, as far as it is valid.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Functions whose manifests are valid, by themselves and beside each other.
+    pub functions: Vec<Function>,
+    /// What is not valid.
+    pub faults: Vec<Fault>,
+}
+
+/// Why functions are missing from a [`Survey`].
+#[derive(Debug)]
+pub struct Fault {
+    /// Two that contradict each other; empty: whatever stands at `place`.
+    pub names: Vec<FunctionName>,
+    /// A file, or a folder that cannot be read.
+    pub place: PathBuf,
+    /// What is wrong.
+    pub errors: Errors,
+}
+
+impl Fault {
+    /// Because of this it is not known what becomes of `function`.
+    pub fn concerns(&self, function: &Function) -> bool {
+        if self.names.is_empty() {
+            function.file.starts_with(&self.place)
+        } else {
+            self.names.contains(&function.name)
+        }
+    }
+}
+
+/// The same as [`load`], file by file: what is wrong with one does not hide the others. A file that is not there holds
+/// nothing, and neither does an empty folder.
+pub fn survey(paths: &[PathBuf]) -> Survey {
+    let mut loaded = Vec::new();
+    let mut faults = Vec::new();
+    for path in paths {
+        let files = files(path).unwrap_or_else(|errors| {
+            faults.push(Fault { names: Vec::new(), place: path.clone(), errors });
+            Vec::new()
+        });
+        for (file, named) in files {
+            match load_file(&file, named) {
+                Ok(functions) => loaded.extend(functions),
+                Err(errors) => faults.push(Fault { names: Vec::new(), place: file, errors }),
+            }
+        }
+    }
+    for Clash { names, finding } in clashes(&loaded) {
+        loaded.retain(|loaded| !names.contains(&loaded.function.name));
+        let place = PathBuf::from(&finding.file);
+        faults.push(Fault { names: names.into(), place, errors: Errors(vec![finding]) });
+    }
+    Survey { functions: loaded.into_iter().map(|loaded| loaded.function).collect(), faults }
+}
+
+/// The files that a survey of `paths` reads, as far as they can be found.
+pub fn manifest_files(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let files = paths.iter().filter_map(|path| files(path).ok()).flatten();
+    files.map(|(file, _)| file).collect()
+}
+
+/// The manifests at `path`, and whether each is asked for by its name.
+fn files(path: &Path) -> Result<Vec<(PathBuf, bool)>, Errors> {
+    if path.is_dir() {
+        let named = |file: &Path| file.file_name().is_some_and(|name| name == "function.yaml");
+        return Ok(manifests(path)?.into_iter().map(|file| (file.clone(), named(&file))).collect());
+    }
+    let is_gone = is_yaml(path) && path.try_exists().is_ok_and(|is_there| !is_there);
+    Ok(if is_gone { Vec::new() } else { vec![(path.to_owned(), true)] })
+}
+
 /// The functions in `text`, as if it were the content of `file`.
 pub fn parse(file: &Path, text: &str) -> Result<Vec<Function>, Errors> {
     let loaded = read(file, text, true)?;
-    let errors = cross_check(&loaded);
+    let errors = clash_errors(&loaded);
     if errors.is_empty() {
         Ok(loaded.into_iter().map(|loaded| loaded.function).collect())
     } else {
@@ -59,8 +131,8 @@ fn load_path(path: &Path) -> Result<Vec<Loaded>, Errors> {
     }
     let mut loaded = Vec::new();
     let mut errors = Errors::default();
-    for file in manifests(path)? {
-        match load_file(&file, file.file_name().is_some_and(|name| name == "function.yaml")) {
+    for (file, named) in files(path)? {
+        match load_file(&file, named) {
             Ok(functions) => loaded.extend(functions),
             Err(found) => errors.extend(found),
         }
@@ -80,8 +152,12 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>, Errors> {
             files.push(entry);
         }
     }
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
+    files.retain(|file| is_yaml(file));
     Ok(files)
+}
+
+fn is_yaml(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// What is in a folder, by name, without hidden things.
@@ -149,24 +225,35 @@ fn function(document: &mut Document, file: &Path) -> Option<Loaded> {
     }
 }
 
+/// Two functions that cannot run in one process.
+struct Clash {
+    names: [FunctionName; 2],
+    finding: Diagnostic,
+}
+
+fn clash_errors(loaded: &[Loaded]) -> Errors {
+    Errors(clashes(loaded).into_iter().map(|clash| clash.finding).collect())
+}
+
 /// Rules between functions that run in one process.
-fn cross_check(loaded: &[Loaded]) -> Errors {
-    let mut errors = Errors::default();
+fn clashes(loaded: &[Loaded]) -> Vec<Clash> {
+    let mut clashes = Vec::new();
     for (index, later) in loaded.iter().enumerate() {
         let function = &later.function;
-        let mut refuse = |line, path: &str, message| {
+        let mut refuse = |other: &Function, line, path: &str, message| {
             let file = function.file.display().to_string();
-            errors.0.push(Diagnostic { file, line: Some(line), path: path.to_owned(), message });
+            let finding = Diagnostic { file, line: Some(line), path: path.to_owned(), message };
+            clashes.push(Clash { names: [other.name.clone(), function.name.clone()], finding });
         };
         let before = &loaded[..index];
         if let Some(other) = before.iter().find(|other| other.function.name == function.name) {
             let place = other.function.file.display();
             let message = format!("{} stands in {place}:{} too", function.name, other.name_line);
-            refuse(later.name_line, "metadata.name", message);
+            refuse(&other.function, later.name_line, "metadata.name", message);
         } else if let Some(other) = before.iter().find(|other| other.function.group == function.group) {
             let message = format!("{} uses the group {:?} too", other.function.name, function.group);
-            refuse(later.group_line, "spec.group", message);
+            refuse(&other.function, later.group_line, "spec.group", message);
         }
     }
-    errors
+    clashes
 }

@@ -28,7 +28,7 @@ mod topics;
 mod typed;
 
 pub use error::{Diagnostic, Errors};
-pub use load::{load, parse};
+pub use load::{Fault, Survey, load, manifest_files, parse, survey};
 pub use platform::{Log, Overrides, Platform};
 pub use platform_spec::LogFormat;
 pub use reference::reference;

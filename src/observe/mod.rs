@@ -25,7 +25,6 @@ pub use histogram::{BOUNDS_NS, BUCKETS, Histogram, SharedHistogram};
 pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
 pub use status::{
     CIRCUIT_OPEN, ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, Phase,
-    Problems,
-    REPORT_EVERY, Silence, State, Status, WorkerReport, WorkerStatus,
+    Problems, REPORT_EVERY, Silence, State, Status, WorkerReport, WorkerStatus,
 };
 pub use totals::Totals;

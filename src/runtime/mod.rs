@@ -5,6 +5,7 @@ pub mod admin;
 #[cfg(test)]
 mod deploy;
 mod folders;
+mod follow;
 mod function;
 mod handlers;
 mod instance;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use folders::{Folders, Touch, folder_of};
+pub use follow::Follow;
 pub use function::Tapper;
 pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
@@ -153,6 +155,13 @@ impl Runtime {
             }
         };
         self.follow_up(&mut seats, &name, begins)
+    }
+
+    /// From the next run on a function is this one; the present one has its handler already.
+    pub(crate) fn adopt(&self, function: Arc<Function>) {
+        if let Some(seat) = self.seats().get_mut(&function.name.to_string()) {
+            seat.adopt(function);
+        }
     }
 
     /// Takes a function away: it finishes what is begun, cuts, leaves its group.

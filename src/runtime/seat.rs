@@ -117,6 +117,11 @@ impl Seat {
         false
     }
 
+    /// The same function in another version, whose handlers are the same.
+    pub fn adopt(&mut self, function: Arc<Function>) {
+        self.job.function = function;
+    }
+
     /// No job any more. `true`: nothing runs, the seat can go.
     pub fn remove(&mut self) -> bool {
         self.next = Next::Leave;

@@ -26,4 +26,5 @@ mod shutdown;
 mod slow_calls;
 mod start_offsets;
 mod transactional_source;
+mod watch;
 mod zombie;

@@ -306,6 +306,7 @@ mod tests {
             clock: clock.clone(),
             exposition: exposition.clone(),
             status: status.clone(),
+            notes: None,
             can_prepare: false,
         };
         let runtime = Runtime::new(&shared, &Stop::default(), None);
