@@ -96,8 +96,11 @@ fn described(function: &Function) -> String {
     let body = rendered.strip_prefix("---\n").unwrap_or(&rendered);
     let mut text = format!("---\n# from {}\n{body}# group: {}\n", function.file.display(), function.group);
     for new in manifest::topics(function) {
-        let partitions =
-            new.create.partitions.map_or_else(|| "broker's default".to_owned(), |count| count.to_string());
+        let partitions = match (&new.partitions_after, new.create.partitions) {
+            (Some(topic), _) => format!("as many as {topic}"),
+            (None, Some(count)) => count.to_string(),
+            (None, None) => "broker's default".to_owned(),
+        };
         text += &format!(
             "# makes topic {} ({}) if it is missing: partitions={partitions}",
             new.topic,
@@ -157,6 +160,8 @@ mod tests {
         let end = "\
 # group: tidemill.default.mill
 # makes topic mill.dlq (dead letters) if it is missing: partitions=broker's default, \
+message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB above that of in
+# makes topic mill.redrive (redriven events) if it is missing: partitions=as many as in, \
 message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB above that of in
 # makes topic out (sink) if it is missing: partitions=3, replication=1
 ";

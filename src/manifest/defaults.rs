@@ -100,6 +100,14 @@ pub(super) fn dead_letter_topic(name: &FunctionName) -> String {
     format!("{}.dlq", name.name)
 }
 
+/// Only the function itself reads it, so the name tells namespaces apart.
+pub(super) fn redrive_topic(name: &FunctionName) -> String {
+    if name.namespace == namespace() {
+        return format!("{}.redrive", name.name);
+    }
+    format!("{}.{}.redrive", name.namespace, name.name)
+}
+
 pub(super) fn max_event_age() -> DurationText {
     text("0s")
 }

@@ -253,6 +253,7 @@ impl Resolver<'_> {
             },
             on_exhausted: delivery.on_exhausted,
             dead_letter_topic: topic,
+            redrive_topic: defaults::redrive_topic(function),
             max_event_age: self.duration("spec.delivery.maxEventAge", &delivery.max_event_age),
         }
     }
@@ -307,6 +308,14 @@ impl Resolver<'_> {
         if let Some(other) = other {
             let message = format!("{dead:?} is the topic of spec.{other} too: dead letters need their own");
             self.document.refuse("spec.delivery.deadLetter.topic", message);
+        }
+        let redrive = &delivery.redrive_topic;
+        let sources = sources.iter().enumerate().map(|(i, source)| (format!("sources[{i}]"), &source.topic));
+        let sinks = sinks.iter().enumerate().map(|(i, sink)| (format!("sinks[{i}]"), &sink.topic));
+        let dead = ("delivery.deadLetter".to_owned(), dead);
+        for (path, _) in sources.chain(sinks).chain([dead]).filter(|(_, topic)| *topic == redrive) {
+            let message = format!("{redrive:?} is where the function's dead letters come back from");
+            self.document.refuse(&format!("spec.{path}.topic"), message);
         }
     }
 

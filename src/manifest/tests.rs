@@ -66,6 +66,7 @@ fn the_smallest_manifest_gets_every_default() {
     assert_eq!(delivery.retry.max, Duration::from_secs(30));
     assert_eq!(delivery.on_exhausted, OnExhausted::DeadLetter);
     assert_eq!(delivery.dead_letter_topic, "mill.dlq");
+    assert_eq!(delivery.redrive_topic, "mill.redrive");
     assert_eq!(delivery.max_event_age, Duration::ZERO);
     let handler = function.handler.unwrap();
     let file = format!("/f/{}mill{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
@@ -307,6 +308,10 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
             ],
         ),
         (
+            ("{topic: out}", "{topic: mill.redrive}"),
+            &["7: spec.sinks[0].topic: \"mill.redrive\" is where the function's dead letters come back from"],
+        ),
+        (
             ("spec:", "spec:\n  delivery: {commitInterval: 0s}"),
             &["5: spec.delivery.commitInterval: must be longer than zero"],
         ),
@@ -516,11 +521,18 @@ fn the_topics_to_be_made_keep_any_timestamp() {
     let sinks = "{topic: out, create: {partitions: 3, config: {retention.ms: \"1000\"}}}, {topic: there}";
     let made = topics(&one(&SMALLEST.replace("{topic: out}", sinks)));
     let names: Vec<_> = made.iter().map(|new| (new.topic.as_str(), new.role)).collect();
-    assert_eq!(names, [("mill.dlq", TopicRole::DeadLetter), ("out", TopicRole::Sink)]);
-    assert_eq!(made[0].create.config["message.timestamp.after.max.ms"], "9223372036854775807");
-    assert_eq!(made[0].sized_after, ["in"]);
+    let internal = [("mill.dlq", TopicRole::DeadLetter), ("mill.redrive", TopicRole::Redrive)];
+    assert_eq!(names, [&internal[..], &[("out", TopicRole::Sink)]].concat());
+    for new in &made[..2] {
+        assert_eq!(new.create.config["message.timestamp.after.max.ms"], "9223372036854775807");
+        assert_eq!(new.sized_after, ["in"]);
+    }
     assert_eq!(
-        (made[1].create.partitions, made[1].create.config["retention.ms"].as_str()),
+        (made[0].partitions_after.as_deref(), made[1].partitions_after.as_deref()),
+        (None, Some("in"))
+    );
+    assert_eq!(
+        (made[2].create.partitions, made[2].create.config["retention.ms"].as_str()),
         (Some(3), "1000")
     );
 }

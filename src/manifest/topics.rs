@@ -20,6 +20,9 @@ pub struct NewTopic {
     pub role: TopicRole,
     /// Its settings as far as the manifest knows them.
     pub create: CreateTopic,
+    /// It gets as many partitions as this topic has; only the cluster knows how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions_after: Option<String>,
     /// `max.message.bytes` becomes the largest of these topics' and [`HEADROOM_BYTES`]; only the
     /// cluster knows theirs.
     pub sized_after: Vec<String>,
@@ -31,6 +34,8 @@ pub struct NewTopic {
 pub enum TopicRole {
     /// Its dead letters.
     DeadLetter,
+    /// Where its dead letters come back from.
+    Redrive,
     /// A sink with `create`.
     Sink,
 }
@@ -40,6 +45,7 @@ impl TopicRole {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DeadLetter => "dead letters",
+            Self::Redrive => "redriven events",
             Self::Sink => "sink",
         }
     }
@@ -50,12 +56,23 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
     // A dead letter keeps its record's timestamp, however far ahead that is; Kafka refuses those more
     // than an hour ahead by default, which would abort the transaction again and again (KIP-937).
     let any_time = ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string());
-    let mut made = vec![NewTopic {
-        topic: function.delivery.dead_letter_topic.clone(),
-        role: TopicRole::DeadLetter,
-        create: CreateTopic { partitions: None, replication: None, config: BTreeMap::from([any_time]) },
-        sized_after: function.sources.iter().map(|source| source.topic.clone()).collect(),
-    }];
+    let sources: Vec<_> = function.sources.iter().map(|source| source.topic.clone()).collect();
+    let internal = |topic: &str, role, partitions_after| NewTopic {
+        topic: topic.to_owned(),
+        role,
+        create: CreateTopic {
+            partitions: None,
+            replication: None,
+            config: BTreeMap::from([any_time.clone()]),
+        },
+        partitions_after,
+        sized_after: sources.clone(),
+    };
+    let delivery = &function.delivery;
+    let mut made = vec![
+        internal(&delivery.dead_letter_topic, TopicRole::DeadLetter, None),
+        internal(&delivery.redrive_topic, TopicRole::Redrive, sources.first().cloned()),
+    ];
     for sink in &function.sinks {
         // Two sinks may share a topic, as two ways of writing to it; it is made once.
         if let Some(create) = &sink.create
@@ -65,6 +82,7 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
                 topic: sink.topic.clone(),
                 role: TopicRole::Sink,
                 create: create.clone(),
+                partitions_after: None,
                 sized_after: Vec::new(),
             });
         }

@@ -311,6 +311,8 @@ pub struct Delivery {
     pub on_exhausted: OnExhausted,
     /// Where dead letters go.
     pub dead_letter_topic: String,
+    /// Where dead letters come back from; nobody else reads it.
+    pub redrive_topic: String,
     /// Events older than this are dead letters; zero: any age.
     pub max_event_age: Duration,
 }

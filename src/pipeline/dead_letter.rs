@@ -1,9 +1,11 @@
 //! Dead letters: the original record, byte by byte, with headers that say what happened to it.
 
+use super::origin::{FUNCTION, OFFSET, PARTITION, ROUND, TIMESTAMP, TOPIC};
 use super::write::{OutRecord, Target, Writer};
 use crate::model::{DeadLetterReason, Function, Header, HeaderBuffer, Record};
 
-/// Every header that a dead letter adds begins with this; those of an earlier death are replaced.
+/// Every header that a dead letter adds begins with this; those of an earlier death are replaced, but for the round
+/// of an event that was brought back and died again.
 pub const PREFIX: &str = "tidemill-";
 
 /// The longest `tidemill-error`, in bytes: a header counts against the broker's message size.
@@ -24,31 +26,35 @@ pub struct Death<'a> {
 pub struct DeadLetters {
     function: String,
     headers: HeaderBuffer,
+    /// How often the event at hand was brought back; 0: never.
+    pub(super) round: u32,
 }
 
 impl DeadLetters {
     /// For `function`.
     pub fn new(function: &Function) -> Self {
-        Self { function: function.name.to_string(), headers: HeaderBuffer::default() }
+        Self { function: function.name.to_string(), headers: HeaderBuffer::default(), round: 0 }
     }
 
     /// Writes `record` to the dead-letter topic, stamped `now_ms`: a dead letter with the original's
     /// time could be older than the topic keeps, or further ahead than the broker takes.
     pub fn write<W: Writer>(&mut self, record: &Record<'_>, death: &Death<'_>, now_ms: i64, writer: &mut W) {
-        let mut numbers = [itoa::Buffer::new(); 4];
-        let [attempts, partition, offset, timestamp] = &mut numbers;
+        let mut numbers = [itoa::Buffer::new(); 5];
+        let [attempts, partition, offset, timestamp, round] = &mut numbers;
         let added: [(&str, &str); 8] = [
-            ("tidemill-function", &self.function),
+            (FUNCTION, &self.function),
             ("tidemill-reason", death.reason.as_str()),
             ("tidemill-error", shortened(death.error)),
             ("tidemill-attempts", attempts.format(death.attempts)),
-            ("tidemill-topic", record.topic),
-            ("tidemill-partition", partition.format(record.partition)),
-            ("tidemill-offset", offset.format(record.offset)),
-            ("tidemill-timestamp", timestamp.format(record.timestamp_ms)),
+            (TOPIC, record.topic),
+            (PARTITION, partition.format(record.partition)),
+            (OFFSET, offset.format(record.offset)),
+            (TIMESTAMP, timestamp.format(record.timestamp_ms)),
         ];
         let mut headers = self.headers.lend();
         headers.extend(record.headers().iter().filter(|header| !header.name.starts_with(PREFIX)));
+        let round = (self.round > 0).then(|| (ROUND, round.format(self.round)));
+        let added = added.into_iter().chain(round);
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         writer.write(&OutRecord {
             target: Target::DeadLetter,

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::emit::EmitError;
 use super::filter::Filters;
 use super::key::{KeyError, Keyer};
+use super::origin::PlaceError;
 use crate::codec::{self, DecodeError};
 use crate::model::{DeadLetterReason, Event, Record, Source};
 
@@ -21,6 +22,9 @@ pub enum Poison {
     /// What its handler made of it cannot be written.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// It was brought back, and does not say from where.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
 }
 
 impl Poison {
@@ -30,6 +34,7 @@ impl Poison {
             Self::Decode(error) => error.reason(),
             Self::Key(error) => error.reason(),
             Self::Emit(error) => error.reason(),
+            Self::Place(_) => DeadLetterReason::Malformed,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::dead_letter::{DeadLetters, Death};
 use super::decode::{Intake, Poison};
 use super::emit::Router;
 use super::invoke::{Call, Handler};
+use super::origin::{Place, PlaceError, own_headers_of};
 use super::write::Writer;
 use crate::model::{
     DeadLetterReason, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
@@ -53,7 +54,7 @@ pub enum Settled {
 
 /// One pass of a record.
 pub struct Pass<'a> {
-    /// Which of the function's sources it came from.
+    /// Which of the function's sources it came from; one past the last: from the redrive topic.
     pub source: usize,
     /// The record.
     pub record: &'a Record<'a>,
@@ -120,21 +121,51 @@ impl Pipeline {
         self.handler = handler;
     }
 
-    /// Which source a topic belongs to.
+    /// Which source a topic belongs to; the redrive topic stands behind the last, since its records say
+    /// each for itself which source they came from.
     pub fn source_of(&self, topic: &str) -> Option<usize> {
+        let is_redrive = topic == self.function.delivery.redrive_topic;
+        self.intake_of(topic).or(is_redrive.then_some(self.intakes.len()))
+    }
+
+    fn intake_of(&self, topic: &str) -> Option<usize> {
         self.intakes.iter().position(|intake| intake.source().topic == topic)
     }
 
     /// Shows `act` the function's key of a record of this source: what orders its calls.
     pub fn with_key<R>(&self, source: usize, record: &Record<'_>, act: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        self.intakes[source].with_key(record, act)
+        if let Some(intake) = self.intakes.get(source) {
+            return intake.with_key(record, act);
+        }
+        let place = Place::read(record.headers()).ok();
+        match place.and_then(|place| Some((place, self.intake_of(place.topic)?))) {
+            None => act(None),
+            Some((place, source)) => {
+                let headers = own_headers_of(record.headers());
+                self.intakes[source].with_key(&place.record(record, &headers), act)
+            }
+        }
     }
 
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
     /// record became a dead letter.
     pub fn process<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
-        let (record, now) = (pass.record, pass.now);
-        let intake = &self.intakes[pass.source];
+        match pass.source < self.intakes.len() {
+            true => self.run(pass, (pass.source, pass.record), writer),
+            false => self.process_redriven(pass, writer),
+        }
+    }
+
+    /// Runs `record` through the stages of its source: that of the pass, or the event that this brings back.
+    #[inline]
+    fn run<W: Writer>(
+        &mut self,
+        pass: &Pass<'_>,
+        (source, record): (usize, &Record<'_>),
+        writer: &mut W,
+    ) -> Settled {
+        let now = pass.now;
+        let intake = &self.intakes[source];
         let mut event = intake.open(*record);
         match intake.admit(&mut event) {
             Ok(true) => {}
@@ -167,6 +198,7 @@ impl Pipeline {
         self.outbox.clear();
         let call = Call {
             event: &event,
+            stands_at: (pass.record.topic, pass.record.partition, pass.record.offset),
             attempt: pass.failed + 1,
             now_ms: now.wall_ms,
             deadline_ms: now.wall_ms.saturating_add(self.timeout_ms),
@@ -185,6 +217,22 @@ impl Pipeline {
                 self.failed(pass, failure, writer)
             }
         }
+    }
+
+    /// An event that was brought back takes the way it would have taken from its source, as what it was.
+    #[cold]
+    fn process_redriven<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
+        let found = Place::read(pass.record.headers()).and_then(|place| {
+            let no_source = || PlaceError::NoSource { topic: place.topic.to_owned() };
+            Ok((place, self.intake_of(place.topic).ok_or_else(no_source)?))
+        });
+        let (place, source) = match found {
+            Ok(found) => found,
+            Err(error) => return self.poison(pass, pass.failed, &Poison::from(error), writer),
+        };
+        let headers = own_headers_of(pass.record.headers());
+        let record = place.record(pass.record, &headers);
+        self.run(pass, (source, &record), writer)
     }
 
     fn failed<W: Writer>(&mut self, pass: &Pass<'_>, failure: Failure, writer: &mut W) -> Settled {
@@ -243,15 +291,20 @@ impl Pipeline {
         self.bury(pass, end, writer)
     }
 
-    /// Writes a dead letter.
+    /// Writes a dead letter. That of an event that was brought back names the place where it stood first.
     pub fn bury<W: Writer>(&mut self, pass: &Pass<'_>, end: End, writer: &mut W) -> Settled {
         let End { reason, error, attempts, called } = end;
-        self.dead_letters.write(
-            pass.record,
-            &Death { reason, error: &error, attempts },
-            pass.now.wall_ms,
-            writer,
-        );
+        let death = Death { reason, error: &error, attempts };
+        let place = (pass.source == self.intakes.len()).then(|| Place::read(pass.record.headers()));
+        if let Some(Ok(place)) = place {
+            let headers = own_headers_of(pass.record.headers());
+            self.dead_letters.round = place.round;
+            let record = place.record(pass.record, &headers);
+            self.dead_letters.write(&record, &death, pass.now.wall_ms, writer);
+            self.dead_letters.round = 0;
+        } else {
+            self.dead_letters.write(pass.record, &death, pass.now.wall_ms, writer);
+        }
         Settled::DeadLetter { reason, error, called }
     }
 }

@@ -14,6 +14,9 @@ use crate::model::{Event, Failure, FailureKind, FunctionName, Outbox, Outcome};
 pub struct Call<'a> {
     /// With what.
     pub event: &'a Event<'a>,
+    /// Topic, partition and offset of the record that is worked on: that of an event which was brought back stands
+    /// elsewhere than the event did.
+    pub stands_at: (&'a str, i32, i64),
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// Wall clock, milliseconds since the epoch.
@@ -109,7 +112,8 @@ impl Instance {
             reserved: 0,
         };
         if let Some(note) = &mut self.note {
-            note.begin(event.record.topic, event.record.partition, event.record.offset);
+            let (topic, partition, offset) = call.stands_at;
+            note.begin(topic, partition, offset);
         }
         // SAFETY: `author` came from this entry's `init` and was not dropped; the tables, the frame
         // and all they point to live until this returns; `&mut self` keeps other calls away.

@@ -66,17 +66,21 @@ impl Runner {
     }
 
     fn run_reported(&self, report: &FunctionReport) -> anyhow::Result<()> {
-        if self.shared.can_prepare
-            && !prepare::prepare(&self.function, &self.shared, &self.control.stop, report)?
-        {
-            return Ok(());
+        let mut prepared = None;
+        if self.shared.can_prepare {
+            prepared = prepare::prepare(&self.function, &self.shared, &self.control.stop, report)?;
+            if prepared.is_none() {
+                return Ok(());
+            }
         }
+        // Without a look at the cluster nobody knows; the embedded broker would invent the topic.
+        let redrive_partitions = prepared.map_or(0, |prepared| prepared.redrive_partitions);
         report.set_state(State::Running);
         std::thread::scope(|scope| {
             let done = Stop::default();
             let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
             scope.spawn(move || watch(report, clock.as_ref(), self.longest_call(), &watched));
-            let result = self.run_workers(scope, report);
+            let result = self.run_workers(scope, report, redrive_partitions);
             done.set();
             result
         })
@@ -87,12 +91,13 @@ impl Runner {
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         report: &'scope FunctionReport,
+        redrive_partitions: i32,
     ) -> anyhow::Result<()> {
         let mut workers = Vec::new();
         for slot in 0..self.function.workers {
             let thread = std::thread::Builder::new()
                 .name(format!("{}#{slot}", self.function.name.name))
-                .spawn_scoped(scope, move || self.keep_running(slot, report))
+                .spawn_scoped(scope, move || self.keep_running(slot, report, redrive_partitions))
                 .context("cannot start a worker's thread")?;
             workers.push(thread);
         }
@@ -105,11 +110,16 @@ impl Runner {
     }
 
     /// Starts the worker again after what passes: a client that failed for good is made anew.
-    fn keep_running(&self, slot: u32, report: &FunctionReport) -> anyhow::Result<()> {
+    fn keep_running(
+        &self,
+        slot: u32,
+        report: &FunctionReport,
+        redrive_partitions: i32,
+    ) -> anyhow::Result<()> {
         let span = crate::observe::log::worker_span(&self.function.name.to_string(), slot);
         let _entered = span.enter();
         loop {
-            match self.run_worker(slot, report) {
+            match self.run_worker(slot, report, redrive_partitions) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.downcast_ref::<Stopped>() {
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
@@ -131,12 +141,13 @@ impl Runner {
         message_limits(&self.shared.cluster, &topics)
     }
 
-    fn run_worker(&self, slot: u32, report: &FunctionReport) -> anyhow::Result<()> {
+    fn run_worker(&self, slot: u32, report: &FunctionReport, redrive_partitions: i32) -> anyhow::Result<()> {
         let config = Config {
             function: Arc::clone(&self.function),
             cluster: self.shared.cluster.clone(),
             instance: self.shared.instance.clone(),
             slot,
+            redrive_partitions,
             limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
             notes: self.shared.notes.clone(),

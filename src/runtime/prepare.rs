@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{LOOK_EVERY, Shared, Stop};
 use crate::kafka::admin::{Isolation, NewTopic, OffsetAt};
 use crate::kafka::{Admin, AdminError, Cluster, Commit, Partition, message_limits};
-use crate::manifest::{self, HEADROOM_BYTES};
+use crate::manifest::{self, HEADROOM_BYTES, TopicRole};
 use crate::model::{Function, StartAt};
 use crate::observe::{FunctionReport, State};
 use crate::worker::CLIENT_ID_PREFIX;
@@ -48,13 +48,20 @@ pub enum PrepareError {
 /// How long one question may take: a stop is heard between two of them.
 const ASK_WAIT: Duration = Duration::from_secs(5);
 
-/// Waits for topics, makes those that are to be made, registers start offsets. `false`: told to stop.
+/// What was found out on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prepared {
+    /// How many partitions the redrive topic has; 0: it is not there.
+    pub redrive_partitions: i32,
+}
+
+/// Waits for topics, makes those that are to be made, registers start offsets. `None`: told to stop.
 pub(super) fn prepare(
     function: &Function,
     shared: &Shared,
     stop: &Stop,
     report: &FunctionReport,
-) -> Result<bool, PrepareError> {
+) -> Result<Option<Prepared>, PrepareError> {
     let admin = Admin::new(&shared.cluster)?.within(ASK_WAIT);
     let mut is_away_said = false;
     loop {
@@ -67,7 +74,7 @@ pub(super) fn prepare(
             result => return result,
         }
         if stop.wait(LOOK_EVERY) {
-            return Ok(false);
+            return Ok(None);
         }
     }
 }
@@ -79,11 +86,13 @@ fn try_prepare(
     admin: &Admin,
     stop: &Stop,
     report: &FunctionReport,
-) -> Result<bool, PrepareError> {
-    let Some(sources) = wait_for_sources(function, admin, stop, report)? else {
-        return Ok(false);
+) -> Result<Option<Prepared>, PrepareError> {
+    let Some(mut topics) = wait_for_sources(function, admin, stop, report)? else {
+        return Ok(None);
     };
     make_topics(function, &shared.cluster, admin)?;
+    let redrive = redrive_partitions(function, &shared.cluster, admin)?;
+    topics.extend(redrive.map(|partitions| (function.delivery.redrive_topic.clone(), partitions)));
     let group = admin.group(&function.group)?;
     if let Some(foreign) = group.members.iter().find(|member| !member.client_id.starts_with(CLIENT_ID_PREFIX))
     {
@@ -92,8 +101,9 @@ fn try_prepare(
             client_id: foreign.client_id.clone(),
         });
     }
-    register(function, admin, &sources)?;
-    Ok(true)
+    register(function, admin, &topics)?;
+    let redrive = redrive.and_then(|count| i32::try_from(count).ok());
+    Ok(Some(Prepared { redrive_partitions: redrive.unwrap_or(0) }))
 }
 
 /// Source topics with their partitions, once all are there.
@@ -132,6 +142,7 @@ fn wait_for_sources(
 
 fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<(), PrepareError> {
     let mut new = manifest::topics(function);
+    new.retain(|topic| topic.role != TopicRole::Redrive);
     let sinks = function.sinks.iter().map(|sink| sink.topic.as_str());
     let names: BTreeSet<&str> = new.iter().map(|topic| topic.topic.as_str()).chain(sinks).collect();
     let found = admin.topics(&names.into_iter().collect::<Vec<_>>())?;
@@ -142,6 +153,47 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
         }
     }
     new.retain(|topic| !is_there(&topic.topic));
+    Ok(make(new, cluster, admin)?)
+}
+
+/// The partitions of the redrive topic, which is made if it is missing. `None`: it is not there and this user may not
+/// make or see it. A function that worked without goes on without; nothing is redriven to it then.
+fn redrive_partitions(
+    function: &Function,
+    cluster: &Cluster,
+    admin: &Admin,
+) -> Result<Option<usize>, PrepareError> {
+    match make_redrive_topic(function, cluster, admin) {
+        Ok(partitions) => Ok(Some(partitions)),
+        Err(error) if error.is_transient() => Err(error.into()),
+        Err(error) => {
+            let topic = &function.delivery.redrive_topic;
+            tracing::warn!(topic, "dead letters cannot be redriven to this function: {error}");
+            Ok(None)
+        }
+    }
+}
+
+/// Makes the topic that `function` alone reads, from which its dead letters come back, if it is missing; how many
+/// partitions it has.
+pub fn make_redrive_topic(
+    function: &Function,
+    cluster: &Cluster,
+    admin: &Admin,
+) -> Result<usize, AdminError> {
+    let name = function.delivery.redrive_topic.as_str();
+    let partitions = || Ok::<_, AdminError>(admin.topics(&[name])?.into_values().flatten().next());
+    if let Some(found) = partitions()? {
+        return Ok(found);
+    }
+    let new = manifest::topics(function).into_iter().filter(|topic| topic.role == TopicRole::Redrive);
+    make(new.collect(), cluster, admin)?;
+    let missing = || AdminError::NoPartition { topic: name.to_owned(), partition: 0 };
+    partitions()?.ok_or_else(missing)
+}
+
+/// Makes topics with what only the cluster knows of their settings.
+fn make(new: Vec<manifest::NewTopic>, cluster: &Cluster, admin: &Admin) -> Result<(), AdminError> {
     let mut making = Vec::new();
     for mut topic in new {
         if !topic.sized_after.is_empty() {
@@ -151,18 +203,21 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
                 .config
                 .insert("max.message.bytes".to_owned(), (largest + HEADROOM_BYTES).to_string());
         }
+        if let Some(like) = &topic.partitions_after {
+            let found = admin.topics(&[like])?.into_values().flatten().next();
+            topic.create.partitions = found.and_then(|count| u32::try_from(count).ok());
+        }
         tracing::info!(topic = topic.topic, role = topic.role.as_str(), "making topic");
         making.push(NewTopic::new(&topic.topic, &topic.create));
     }
-    admin.create_topics(&making)?;
-    Ok(())
+    admin.create_topics(&making)
 }
 
 /// Commits where the function begins, for each partition that has no offset yet.
 fn register(
     function: &Function,
     admin: &Admin,
-    sources: &BTreeMap<String, usize>,
+    topics: &BTreeMap<String, usize>,
 ) -> Result<(), PrepareError> {
     let committed = admin.committed(&function.group, None, false)?;
     let known: BTreeSet<(&str, i32)> = committed
@@ -171,20 +226,22 @@ fn register(
         .map(|committed| (committed.partition.topic.as_str(), committed.partition.partition))
         .collect();
     let mut queries = Vec::new();
-    for source in &function.sources {
-        let is_known = known.iter().any(|(topic, _)| *topic == source.topic);
+    let read = function.sources.iter().map(|source| (source.topic.as_str(), source.start_at));
+    // What was redriven before the function first ran is not to be missed.
+    for (topic, start_at) in read.chain([(function.delivery.redrive_topic.as_str(), StartAt::Earliest)]) {
+        let is_known = known.iter().any(|(known, _)| *known == topic);
         // A partition that was added after registration is read from its first record, whatever startAt says:
         // nobody was asked about it, and nothing may be lost.
-        let at = match source.start_at {
+        let at = match start_at {
             _ if is_known => OffsetAt::Earliest,
             StartAt::Earliest => OffsetAt::Earliest,
             StartAt::Latest => OffsetAt::Latest,
             StartAt::Time(timestamp_ms) => OffsetAt::Timestamp(timestamp_ms),
         };
-        let partitions = sources.get(&source.topic).copied().unwrap_or(0);
+        let partitions = topics.get(topic).copied().unwrap_or(0);
         for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            if !known.contains(&(source.topic.as_str(), partition)) {
-                queries.push((source.topic.as_str(), partition, at));
+            if !known.contains(&(topic, partition)) {
+                queries.push((topic, partition, at));
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Config {
     pub instance: String,
     /// Which of the function's workers in this process, from 0.
     pub slot: u32,
+    /// How many partitions its redrive topic has; 0: it is not there.
+    pub redrive_partitions: i32,
     /// What the topics take that it writes; `None`: not known.
     pub limits: Option<MessageLimits>,
     /// Where its numbers are published.

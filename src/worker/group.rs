@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
-use crate::model::Class;
+use crate::model::{Class, StartAt};
 use crate::observe::Rebalance;
 use crate::observe::events::{LanePlaced, Rebalanced};
 use crate::pipeline::Checkpoint;
@@ -39,11 +39,14 @@ impl Worker {
                 // newcomers may have to wait for a dead owner's transaction.
                 self.stand_firm()?;
                 self.consumer.assign(&[])?;
-                self.arriving.extend(partitions);
+                self.arriving.extend(self.with_redriven(partitions));
                 self.ask_at = self.now().elapsed;
                 Ok(())
             }
-            GroupEvent::Revoke { partitions, is_lost } => self.let_go(&partitions, is_lost),
+            GroupEvent::Revoke { partitions, is_lost } => {
+                self.tell(if is_lost { Rebalance::Lost } else { Rebalance::Revoked }, &partitions);
+                self.let_go(&self.with_redriven(partitions), is_lost)
+            }
             GroupEvent::Trouble(error @ Error::Fatal(_)) => Err(error.into()),
             GroupEvent::Trouble(error) if error.class() == Class::Fatal => Err(error.into()),
             GroupEvent::Trouble(error) => {
@@ -58,9 +61,26 @@ impl Worker {
         }
     }
 
+    /// The partitions of the redrive topic belong to whoever has the same partition of the first source. Subscribed to,
+    /// they would be shared out with the others, and the assignor looks at sums alone: one worker could be
+    /// given all that is busy and another all that is idle.
+    fn with_redriven(&self, mut partitions: Vec<Partition>) -> Vec<Partition> {
+        let function = &self.config.function;
+        let first = function.sources.first().map(|source| source.topic.as_str());
+        let leads = |partition: &&Partition| {
+            Some(partition.topic.as_str()) == first && partition.partition < self.config.redrive_partitions
+        };
+        let beside = |partition: &Partition| Partition {
+            topic: function.delivery.redrive_topic.clone(),
+            partition: partition.partition,
+        };
+        let redriven: Vec<_> = partitions.iter().filter(leads).map(beside).collect();
+        partitions.extend(redriven);
+        partitions
+    }
+
     /// Commits before it releases, unless the partitions are somebody else's already.
     fn let_go(&mut self, partitions: &[Partition], is_lost: bool) -> Result<(), Stopped> {
-        self.tell(if is_lost { Rebalance::Lost } else { Rebalance::Revoked }, partitions);
         let is_mine = |lane: &super::Lane| partitions.contains(&lane.partition);
         if !is_lost && self.lanes.iter().any(is_mine) {
             self.finish_calls(REVOKE_WITHIN)?;
@@ -180,7 +200,9 @@ impl Worker {
                 .map_err(|cause| Stopped::Metadata { partition: found.partition.to_string(), cause })?;
             return Ok(Some((checkpoint, false)));
         }
-        let start_at = self.config.function.sources[source].start_at;
+        // What was redriven before anybody looked is not to be missed.
+        let start_at =
+            self.config.function.sources.get(source).map_or(StartAt::Earliest, |source| source.start_at);
         match super::start::resolve(&self.consumer, &found.partition, start_at) {
             Ok(offset) => {
                 tracing::info!(partition = %found.partition, offset, "no committed offset: start resolved");

@@ -15,7 +15,7 @@ pub struct Lane {
     pub partition: Partition,
     /// Its topic, for records that are kept.
     pub topic: Arc<str>,
-    /// Which of the function's sources it belongs to.
+    /// Which of the function's sources it belongs to; one past the last: the redrive topic.
     pub source: usize,
     /// What the last cut committed.
     pub committed: i64,

@@ -10,7 +10,7 @@ use crate::kafka::{Error, Fetched, Origin, Partition};
 use crate::model::{Clock, Moment, Record};
 use crate::observe::events::{CallOverran, OffsetsLost};
 use crate::observe::{CallOutcome, Phase};
-use crate::pipeline::{Pass, Place, Settled};
+use crate::pipeline::{Pass, Placement, Settled};
 
 /// How long records are worked on before the group, a stop or a pause is heard again: cuts may be further apart.
 const ROUND: Duration = Duration::from_millis(100);
@@ -158,12 +158,12 @@ impl Worker {
             let strand =
                 self.pipeline.with_key(lane.source, &record, |key| lane.track.strand(record.offset, key));
             match self.desk.place(&lane.track, strand) {
-                Place::Now if !is_alone => {}
-                Place::Busy => {
+                Placement::Now if !is_alone => {}
+                Placement::Busy => {
                     self.budget.as_mut().map(Budget::give_back);
                     return Ok(Some(Next::Wait));
                 }
-                Place::Full => {
+                Placement::Full => {
                     self.budget.as_mut().map(Budget::give_back);
                     return Ok(Some(Next::Pause(lane.partition.clone())));
                 }
@@ -176,7 +176,7 @@ impl Worker {
                     tally.took(&record);
                     self.meter.consumed();
                     match (place, &mut self.threads) {
-                        (Place::Thread(thread), Some(threads)) if !is_alone => {
+                        (Placement::Thread(thread), Some(threads)) if !is_alone => {
                             let failed = lane.track.checkpoint.ledger.attempts(record.offset);
                             self.desk.send(&mut lane.track, &mut ticket, thread);
                             threads.push(ticket, failed);

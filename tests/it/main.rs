@@ -15,6 +15,7 @@ mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;
 mod plugin;
 mod readme;
+mod redriven_events_are_what_they_were;
 mod scene;
 mod scripts;
 mod untouched_events_pass_through;

@@ -190,6 +190,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
             circuit: CircuitSpec { keys: 5, within: Duration::from_secs(10) },
             on_exhausted: OnExhausted::DeadLetter,
             dead_letter_topic: "receipts.dlq".to_owned(),
+            redrive_topic: "receipts.redrive".to_owned(),
             max_event_age: Duration::ZERO,
         },
         workers: 1,

@@ -12,7 +12,7 @@ use tidemill::model::{
     Emit, Failure, FailureKind, Format, Function, KeyChoice, Moment, Order, Outbox, Outcome, Record,
 };
 use tidemill::pipeline::{
-    Call, Checkpoint, Desk, Handler, METADATA_LIMIT, OutRecord, Pass, Pipeline, Place, Policy, Settled,
+    Call, Checkpoint, Desk, Handler, METADATA_LIMIT, OutRecord, Pass, Pipeline, Placement, Policy, Settled,
     Strand, Target, Ticket, Track, Writer,
 };
 
@@ -317,17 +317,17 @@ impl Play {
         let strand = track.strand(offset, logged.key.as_deref().map(str::as_bytes));
         let failed = track.checkpoint.ledger.attempts(offset);
         let place = desk.place(track, strand);
-        if matches!(place, Place::Busy | Place::Full) {
+        if matches!(place, Placement::Busy | Placement::Full) {
             return;
         }
         let mut ticket = desk.ticket(track, strand, offset, ());
         track.read_to += 1;
         match place {
-            Place::Thread(thread) => {
+            Placement::Thread(thread) => {
                 desk.send(track, &mut ticket, thread);
                 self.send(ticket, failed);
             }
-            Place::Behind => desk.hold(track, ticket),
+            Placement::Behind => desk.hold(track, ticket),
             _ => {
                 let (settled, outputs) = self.call((lane, offset), failed, false);
                 self.settle(ticket, &settled, &outputs);

@@ -65,7 +65,7 @@ pub struct Ticket<J> {
 
 /// Where an event that was just read goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// Call it at once.
     Now,
     /// Give it to this thread.
@@ -180,27 +180,27 @@ impl<J> Desk<J> {
     }
 
     /// Where the event of `strand` goes that was just read.
-    pub fn place(&mut self, track: &Track, strand: Strand) -> Place {
+    pub fn place(&mut self, track: &Track, strand: Strand) -> Placement {
         let is_open = track.circuit.is_open();
         match self.queues.get(&strand) {
             None if is_open || self.is_full(track) => self.behind(track),
-            None if self.lines.is_inline() => Place::Now,
-            None => self.lines.pick().map_or(Place::Busy, Place::Thread),
+            None if self.lines.is_inline() => Placement::Now,
+            None => self.lines.pick().map_or(Placement::Busy, Placement::Thread),
             Some(queue) => {
                 let may_follow = !is_open && !queue.is_failing && queue.waiting.is_empty() && queue.out > 0;
                 if may_follow && self.lines.has_room(queue.thread) && !self.is_full(track) {
-                    return Place::Thread(queue.thread);
+                    return Placement::Thread(queue.thread);
                 }
                 self.behind(track)
             }
         }
     }
 
-    fn behind(&self, track: &Track) -> Place {
+    fn behind(&self, track: &Track) -> Placement {
         match self.is_full(track) {
-            false => Place::Behind,
-            true if track.is_held_up() => Place::Full,
-            true => Place::Busy,
+            false => Placement::Behind,
+            true if track.is_held_up() => Placement::Full,
+            true => Placement::Busy,
         }
     }
 

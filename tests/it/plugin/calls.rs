@@ -66,8 +66,10 @@ fn a_handler_sees_the_whole_event() {
     event.content_type = Some("text/plain".into());
     event.time_ms = 2_000;
     let mut outbox = Outbox::default();
-    let outcome =
-        show.call(&Call { event: &event, attempt: 2, now_ms: 5_000, deadline_ms: 10_000 }, &mut outbox);
+    let outcome = show.call(
+        &Call { event: &event, stands_at: ("rides", 0, 0), attempt: 2, now_ms: 5_000, deadline_ms: 10_000 },
+        &mut outbox,
+    );
     assert_eq!(outcome, Outcome::Ok);
     let all = outbox.visit::<()>(|emit| {
         assert_eq!(

@@ -79,7 +79,10 @@ fn record(value: Option<&[u8]>) -> Record<'_> {
 }
 
 fn call(instance: &mut Instance, event: &Event<'_>, outbox: &mut Outbox) -> Outcome {
-    instance.call(&Call { event, attempt: 1, now_ms: 5_000, deadline_ms: 10_000 }, outbox)
+    instance.call(
+        &Call { event, stands_at: ("rides", 0, 0), attempt: 1, now_ms: 5_000, deadline_ms: 10_000 },
+        outbox,
+    )
 }
 
 /// Calls with a text; returns the outcome and the values that were emitted.
