@@ -477,6 +477,11 @@ impl Consumer {
         if !is_member || generation < 0 {
             return Err(Error::Stale(format!("not a member of the group (generation {generation})")));
         }
+        self.no_membership()
+    }
+
+    /// The group metadata of a consumer that joined nothing.
+    pub(super) fn no_membership(&self) -> Result<rdkafka::consumer::ConsumerGroupMetadata, Error> {
         self.base.group_metadata().ok_or_else(|| Error::Stale("there is no group".to_owned()))
     }
 

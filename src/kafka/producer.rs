@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka_sys as sys;
@@ -452,10 +453,19 @@ impl Producer {
 
     /// Puts the consumer's offsets into the transaction.
     pub fn send_offsets(&self, commits: &[Commit], consumer: &Consumer) -> Result<(), Error> {
+        self.send_as(commits, &consumer.membership()?)
+    }
+
+    /// The same for a group that nobody joins: what fences an earlier writer of its offsets is the transactional id
+    /// alone. The broker refuses it when the group has members.
+    pub fn send_offsets_of_nobody(&self, commits: &[Commit], reader: &Consumer) -> Result<(), Error> {
+        self.send_as(commits, &reader.no_membership()?)
+    }
+
+    fn send_as(&self, commits: &[Commit], membership: &ConsumerGroupMetadata) -> Result<(), Error> {
         let list = partition::commit_list(commits)?;
-        let membership = consumer.membership()?;
         self.base
-            .send_offsets_to_transaction(&list, &membership, rdkafka::util::Timeout::Never)
+            .send_offsets_to_transaction(&list, membership, rdkafka::util::Timeout::Never)
             .map_err(of_safe)
     }
 
