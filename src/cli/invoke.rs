@@ -146,7 +146,7 @@ impl Invoke {
 }
 
 /// `TOPIC/PARTITION@OFFSET`.
-fn place(text: &str) -> Option<(Partition, i64)> {
+pub(super) fn place(text: &str) -> Option<(Partition, i64)> {
     let (partition, offset) = text.rsplit_once('@')?;
     let (topic, partition) = partition.rsplit_once('/')?;
     let partition = Partition { topic: topic.to_owned(), partition: partition.parse().ok()? };

@@ -13,6 +13,7 @@ mod check;
 mod connect;
 mod control;
 mod dev;
+mod dlq;
 mod invoke;
 mod lag;
 pub mod new;
@@ -64,6 +65,7 @@ enum Verb {
     Build(build::Build),
     Check(check::Check),
     Dev(dev::DevArgs),
+    Dlq(dlq::DlqArgs),
     Drain(control::Drain),
     Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
@@ -101,6 +103,7 @@ impl Cli {
             Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
             Verb::Dev(args) => args.run(&self.global),
+            Verb::Dlq(args) => args.run(&self.global),
             Verb::Drain(drain) => drain.run(&self.global),
             Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),

@@ -161,7 +161,7 @@ impl TailArgs {
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -182,7 +182,7 @@ fn write_text(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
 
 /// Bytes for people: text as it is, anything else by its size and first bytes. Control characters, which could
 /// steer a terminal, are written as escapes.
-struct Shown<'a>(Option<&'a [u8]>);
+pub(super) struct Shown<'a>(pub Option<&'a [u8]>);
 
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -16,7 +16,7 @@ use crate::manifest::{self, Errors};
 use crate::model::Function;
 
 /// The file of cases beside a manifest.
-const CASES: &str = "cases.yaml";
+pub(super) const CASES: &str = "cases.yaml";
 
 /// Test functions by their cases, without a broker
 ///

@@ -35,5 +35,6 @@ pub use reference::reference;
 pub use render::{render, render_json};
 pub use schema::{function_schema, platform_schema};
 pub use secret::{Secret, SecretError, resolve_config};
+pub use text::duration;
 pub use topics::{HEADROOM_BYTES, NewTopic, TopicRole, topics};
 pub use typed::Typed;

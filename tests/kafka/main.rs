@@ -10,6 +10,7 @@ mod command_line;
 mod crashes;
 mod dead_letters;
 mod dev_makes_what_is_missing;
+mod dlq;
 mod fenced;
 mod formats_on_the_wire;
 mod harness_is_real;

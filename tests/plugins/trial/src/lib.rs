@@ -12,7 +12,8 @@
 //!
 //! An event without any of these goes on as it came. With `calls` in its config it adds a line
 //! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
-//! of its config is there, all calls fail.
+//! of its config is there, all calls fail. With `mended: true` it rejects nothing any more, as if its author had mended
+//! it.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -26,18 +27,21 @@ use tidemill_sdk::{Context, Done, Event, Failure, Handler, OrFail as _, Out, Out
 struct Config {
     calls: Option<String>,
     outage: Option<PathBuf>,
+    #[serde(default)]
+    mended: bool,
 }
 
 struct Trial {
     calls: Option<File>,
     outage: Option<PathBuf>,
+    is_mended: bool,
 }
 
 impl Handler for Trial {
     fn init(setup: &Setup) -> Result<Self, Failure> {
-        let Config { calls, outage } = setup.config::<Config>()?;
+        let Config { calls, outage, mended } = setup.config::<Config>()?;
         let open = |path| File::options().create(true).append(true).open(path);
-        Ok(Self { calls: calls.map(open).transpose().or_reject()?, outage })
+        Ok(Self { calls: calls.map(open).transpose().or_reject()?, outage, is_mended: mended })
     }
 
     fn handle(&mut self, event: &Event, ctx: &mut Context) -> Outcome {
@@ -62,7 +66,7 @@ impl Handler for Trial {
         if asked(event, "abort")?.is_some_and(|times| u64::from(attempt) <= times) {
             std::process::abort();
         }
-        if let Some(code) = event.header("reject") {
+        if let Some(code) = event.header("reject").filter(|_| !self.is_mended) {
             return Err(Failure::reject_with_code(String::from_utf8_lossy(code), "rejected as asked"));
         }
         let size = asked(event, "size")?;
