@@ -108,7 +108,7 @@ impl DevArgs {
             Place::Embedded(_) => Failed::in_folder(Path::new(FAILED_FOLDER)),
         };
         let quit = Stop::default();
-        watch_signals(quit.clone(), platform.shutdown_deadline)?;
+        watch_signals(quit.clone(), platform.shutdown_deadline, None)?;
         let (sender, signals) = mpsc::sync_channel(WAITING);
         let engine = Engine::new(&platform, place.cluster(), !place.is_embedded(), sender.clone())?;
         let rate = self.rate.unwrap_or(if self.once { ONCE } else { READABLE });

@@ -47,8 +47,14 @@ impl Run {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
         init_logs(&platform)?;
+        let instance = match &platform.instance {
+            Some(id) => Instance::configured(id),
+            None => Instance::of_state_dir(&platform.state_dir)?,
+        };
+        let notes = Notes::open(&platform.state_dir, instance.id())
+            .with_context(|| format!("the notes of calls in {}", platform.state_dir.display()))?;
         let stop = Stop::default();
-        watch_signals(stop.clone(), platform.shutdown_deadline)?;
+        watch_signals(stop.clone(), platform.shutdown_deadline, Some(Arc::clone(&notes)))?;
         let functions = manifest::load(&self.paths)?;
         let registry = Arc::new(Registry::default());
         let functions = functions
@@ -60,12 +66,6 @@ impl Run {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let cluster = cluster(&platform)?;
-        let instance = match &platform.instance {
-            Some(id) => Instance::configured(id),
-            None => Instance::of_state_dir(&platform.state_dir)?,
-        };
-        let notes = Notes::open(&platform.state_dir, instance.id())
-            .with_context(|| format!("the notes of calls in {}", platform.state_dir.display()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let exposition = observe::install().context("metrics")?;
         let status = Status::default();

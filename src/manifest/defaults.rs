@@ -1,7 +1,7 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
 use super::spec::{Circuit, Delivery, DurationText, Retry, Scale};
-use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, Order};
+use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
 
 pub(super) fn namespace() -> String {
     "default".to_owned()
@@ -21,6 +21,10 @@ pub(super) fn timeout() -> DurationText {
 
 pub(super) fn concurrency() -> u32 {
     1
+}
+
+pub(super) fn on_hang() -> OnHang {
+    OnHang::Exit
 }
 
 pub(super) fn format() -> Format {

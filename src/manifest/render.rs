@@ -89,6 +89,7 @@ fn handler(handler: &model::HandlerSpec) -> Handler {
         config: handler.config.as_object().cloned().unwrap_or_default(),
         timeout: duration(handler.timeout),
         concurrency: handler.concurrency,
+        on_hang: handler.on_hang,
         rate: handler.rate.map(text::rate_text),
     }
 }

@@ -86,6 +86,7 @@ impl Resolver<'_> {
             config,
             timeout,
             concurrency: handler.concurrency,
+            on_hang: handler.on_hang,
             rate,
         }
     }

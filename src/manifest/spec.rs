@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::defaults;
-use crate::model::{CloudEventsMode, Format, Guarantee, OnExhausted, Order, TimeFormat};
+use crate::model::{CloudEventsMode, Format, Guarantee, OnExhausted, OnHang, Order, TimeFormat};
 
 /// A function: what it reads, what it calls for each event, what it writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +113,10 @@ pub(super) struct Handler {
     #[serde(default = "defaults::concurrency")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: u32,
+    /// When a call is not over after twice its timeout: the process ends (after its other functions have finished, and
+    /// to be started again), or the function stops. The call counts as an attempt after a restart.
+    #[serde(default = "defaults::on_hang")]
+    pub on_hang: OnHang,
     /// The most calls, of all workers together: `100/s`, `30/m`, `5/h`. Each worker takes the share that it has of
     /// the partitions. Default: as many as they can.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -68,6 +68,8 @@ pub struct HandlerSpec {
     pub timeout: Duration,
     /// Calls in flight per worker; 1: they run on the worker's own thread.
     pub concurrency: u32,
+    /// What happens when a call does not come back.
+    pub on_hang: OnHang,
     /// The most calls in a time, of all workers together; `None`: as many as they can.
     pub rate: Option<Rate>,
 }
@@ -349,6 +351,16 @@ pub struct CircuitSpec {
     pub keys: usize,
     /// Within so long.
     pub within: Duration,
+}
+
+/// What happens when a call does not come back within twice its timeout: a thread cannot be ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnHang {
+    /// The process ends, after the other functions have finished; whoever started it starts it again.
+    Exit,
+    /// The function stops, and the process goes on.
+    Stop,
 }
 
 /// What happens when attempts run out.

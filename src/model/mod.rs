@@ -14,8 +14,8 @@ pub use event::{Event, Shape};
 pub use failure::{Class, DeadLetterReason, Failure, FailureKind, Outcome};
 pub use function::{
     CircuitSpec, CloudEventsMode, CloudEventsSink, CreateTopic, Delivery, FieldTest, Filter, Format,
-    Function, FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, Order, Rate, Retry,
-    Sink, Source, StartAt, TimeFormat, TimeSpec,
+    Function, FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, OnHang, Order, Rate,
+    Retry, Sink, Source, StartAt, TimeFormat, TimeSpec,
 };
 pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};

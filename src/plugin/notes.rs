@@ -114,6 +114,13 @@ impl Notes {
         found.map(|((_, _, offset), times)| (*offset, *times)).collect()
     }
 
+    /// The process is about to end of its own will: no call is to blame.
+    pub fn forget(&self) {
+        for slot in 0..SLOTS {
+            self.map.word(slot * WORDS).store(0, Ordering::Release);
+        }
+    }
+
     /// These deaths are committed as attempts, or their events are finished: those below `offset` of the partition, and
     /// those in `counted`.
     pub fn settle(&self, function: &str, (topic, partition): (&str, i32), offset: i64, counted: &[i64]) {
@@ -236,6 +243,11 @@ mod tests {
         notes.settle("default/f", ("rides", 3), 0, &[8]);
         assert_eq!(open().crashes("default/f", "rides", 3), BTreeMap::from([(20, 1)]));
         notes.settle("default/f", ("rides", 3), 21, &[]);
+        // It is told to end at once, during a call.
+        let mut a = notes.slot("default/f").unwrap();
+        a.begin("rides", 3, 30);
+        notes.forget();
+        std::mem::forget(a);
         assert!(open().crashes("default/f", "rides", 3).is_empty());
     }
 

@@ -29,11 +29,27 @@ pub(super) struct Runner {
     shared: Shared,
     control: Control,
     tapper: Option<Tapper>,
+    on_hang: OnHung,
 }
+
+/// Told, with the reason, when a call does not come back.
+pub(super) type OnHung = Box<dyn Fn(String) + Send + Sync>;
 
 impl Runner {
     pub(super) fn new(job: Job, control: Control, shared: Shared, tapper: Option<Tapper>) -> Self {
-        Self { function: job.function, handlers: job.handlers, shared, control, tapper }
+        Self {
+            function: job.function,
+            handlers: job.handlers,
+            shared,
+            control,
+            tapper,
+            on_hang: Box::new(|_| {}),
+        }
+    }
+
+    /// Tells `on_hang` when a call does not come back.
+    pub(super) fn on_hang(self, on_hang: OnHung) -> Self {
+        Self { on_hang, ..self }
     }
 
     /// Prepares and runs until told to stop, or until a worker cannot be helped.
@@ -79,7 +95,8 @@ impl Runner {
         std::thread::scope(|scope| {
             let done = Stop::default();
             let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
-            scope.spawn(move || watch(report, clock.as_ref(), self.longest_call(), &watched));
+            scope
+                .spawn(move || watch(report, (clock.as_ref(), self.longest_call()), &self.on_hang, &watched));
             let result = self.run_workers(scope, report, redrive_partitions);
             done.set();
             result
@@ -127,6 +144,10 @@ impl Runner {
                         if self.control.stop.wait(RESTART_AFTER) {
                             return Ok(());
                         }
+                    }
+                    Some(hangs @ Stopped::Hangs { .. }) => {
+                        (self.on_hang)(hangs.to_string());
+                        return Err(error);
                     }
                     _ => return Err(error),
                 },

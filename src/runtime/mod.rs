@@ -30,7 +30,7 @@ pub use signal::watch_signals;
 pub use stop::Stop;
 
 use crate::kafka::Cluster;
-use crate::model::{Clock, Function};
+use crate::model::{Clock, Function, OnHang};
 use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
 use function::Runner;
@@ -264,7 +264,10 @@ impl Runtime {
     fn work(&self, name: &str, mut run: (Job, Control)) {
         loop {
             let (job, control) = run;
-            let result = self.run(name, job, control);
+            let result = self.run(name, job, control.clone());
+            if control.is_given_up() {
+                return;
+            }
             match self.ended(name, result) {
                 Some(next) => run = next,
                 None => return,
@@ -277,7 +280,10 @@ impl Runtime {
             return Ok(());
         }
         let (shared, tapper) = (self.inner.shared.clone(), self.inner.tapper.clone());
-        let runner = Runner::new(job, control, shared, tapper);
+        let (runtime, name) = (self.clone(), name.to_owned());
+        let (on_hang, told) = (job.function.handler.as_ref().map(|handler| handler.on_hang), control.clone());
+        let hung = move |reason: String| runtime.hung(&name, &told, on_hang, &reason);
+        let runner = Runner::new(job, control, shared, tapper).on_hang(Box::new(hung));
         let run = std::panic::AssertUnwindSafe(|| runner.run());
         std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked")))
     }
@@ -290,6 +296,22 @@ impl Runtime {
             seats = self.await_end(seats);
         }
         !stop.is_set()
+    }
+
+    /// A call of a function hangs: its thread cannot be ended, so nobody waits for it any more.
+    fn hung(&self, name: &str, control: &Control, on_hang: Option<OnHang>, reason: &str) {
+        if control.is_given_up() {
+            return;
+        }
+        control.give_up();
+        self.ended(name, Err(anyhow::anyhow!("{reason}")));
+        if on_hang != Some(OnHang::Stop) {
+            tracing::error!(
+                function = name,
+                "the process ends when its other functions have finished (handler.onHang)"
+            );
+            self.inner.stop.set();
+        }
     }
 
     fn ended(&self, name: &str, result: anyhow::Result<()>) -> Option<(Job, Control)> {

@@ -22,9 +22,21 @@ pub(super) struct Control {
     process: Stop,
     is_draining: Arc<AtomicBool>,
     is_paused: Arc<AtomicBool>,
+    is_given_up: Arc<AtomicBool>,
 }
 
 impl Control {
+    /// Nobody waits for its end any more: a call in it hangs.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        self.stop.set();
+    }
+
+    /// Its end is nobody's business any more.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
+    }
+
     /// What has been read is worth finishing; not when the whole process is to end.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire) && !self.process.is_set()
@@ -88,6 +100,7 @@ impl Seat {
             process: self.process.clone(),
             is_draining: Arc::default(),
             is_paused: Arc::clone(&self.is_paused),
+            is_given_up: Arc::default(),
         };
         let group = self.job.function.group.clone();
         self.run = Some(Run { control: control.clone(), group });

@@ -1,18 +1,21 @@
 //! SIGTERM and Ctrl-C: the first asks to finish, the second stops at once.
 
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::stop::Stop;
+use crate::plugin::Notes;
 
 /// The exit code of a stop that did not wait: 128 + SIGTERM.
 const AT_ONCE: i32 = 143;
 
 /// Watches on a thread of its own. After the first signal everything has `deadline` to finish; then,
-/// or at a second signal, the process ends: what was not cut is done again by the next worker.
-pub fn watch_signals(stop: Stop, deadline: Duration) -> std::io::Result<()> {
+/// or at a second signal, the process ends: what was not cut is done again by the next worker. Calls that are under way
+/// then are not to blame for it.
+pub fn watch_signals(stop: Stop, deadline: Duration, notes: Option<Arc<Notes>>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -34,6 +37,9 @@ pub fn watch_signals(stop: Stop, deadline: Duration) -> std::io::Result<()> {
                 () = tokio::time::sleep(deadline) => {
                     tracing::error!(?deadline, "not finished in time: stopping all the same");
                 }
+            }
+            if let Some(notes) = notes {
+                notes.forget();
             }
             process::exit(AT_ONCE);
         });

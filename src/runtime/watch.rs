@@ -4,15 +4,24 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::function::OnHung;
 use super::{LOOK_EVERY, Stop};
 use crate::model::Clock;
 use crate::observe::{FunctionReport, Phase, Silence};
+use crate::worker::Stopped;
 
 /// How long a worker may wait for the brokers before it is said.
 const LONG: Duration = Duration::from_secs(5);
 
-/// Looks at a function's workers until `done`. A call may take `longest_call`.
-pub(super) fn watch(report: &FunctionReport, clock: &dyn Clock, longest_call: Duration, done: &Stop) {
+/// Looks at a function's workers until `done`. A call may take `longest_call`; one that takes more than twice as long on
+/// the worker's own thread hangs, which is told to `on_hang` once.
+pub(super) fn watch(
+    report: &FunctionReport,
+    (clock, longest_call): (&dyn Clock, Duration),
+    on_hang: &OnHung,
+    done: &Stop,
+) {
+    let mut hangs = false;
     let mut silent = BTreeSet::new();
     while !done.wait(LOOK_EVERY) {
         for Silence { worker, time, phase } in report.silences(clock.now().elapsed) {
@@ -20,6 +29,15 @@ pub(super) fn watch(report: &FunctionReport, clock: &dyn Clock, longest_call: Du
                 Phase::Handle => time > longest_call.max(LONG),
                 _ => time > LONG,
             };
+            // A worker gives a sign of life between two calls, and looks up ten times a second.
+            if phase == Phase::Handle
+                && time > longest_call * 2 + LOOK_EVERY
+                && !longest_call.is_zero()
+                && !hangs
+            {
+                hangs = true;
+                on_hang(Stopped::Hangs { timeout: longest_call }.to_string());
+            }
             if is_long && silent.insert(worker) {
                 let (for_s, waits_for) = (time.as_secs(), phase.waits_for());
                 tracing::warn!(worker, for_s, "worker waits for {waits_for}");

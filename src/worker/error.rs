@@ -1,7 +1,13 @@
 //! Why a worker stops for good.
 
+use std::time::Duration;
+
 use crate::kafka;
 use crate::pipeline::Damaged;
+
+/// What to do about a call that hangs.
+const HANGS: &str =
+    "look for a lock, a loop, or a request without a deadline in the handler, or raise handler.timeout";
 
 /// Something that only a person can mend. Everything else is waited for.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +31,12 @@ pub enum Stopped {
         "cannot start a handler thread: {0}; lower spec.handler.concurrency or raise the limit of threads"
     )]
     Threads(std::io::Error),
+    /// A call does not come back.
+    #[error("a call has not come back within twice handler.timeout ({timeout:?}): {}", HANGS)]
+    Hangs {
+        /// How long a call may take.
+        timeout: Duration,
+    },
     /// A handler thread died of a bug in the engine.
     #[error("a handler thread died: this is a bug of tidemill's own, its panic stands above")]
     DeadThread,

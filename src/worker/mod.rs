@@ -273,7 +273,8 @@ impl Worker {
                 _ if wait.is_zero() => {}
                 Some(threads) if has_calls => {
                     // Records may come meanwhile, unless there is no room for them.
-                    self.done = threads.take(if is_busy { wait } else { wait.min(LOOK_AGAIN) });
+                    let wait = if is_busy { wait } else { wait.min(LOOK_AGAIN) };
+                    self.done = threads.take(wait, self.config.clock.as_ref());
                 }
                 _ if is_busy => {
                     self.supervision.pause(wait);
@@ -317,7 +318,9 @@ impl Worker {
     /// Nothing is left to read, as far as the last fetch told. An empty queue alone does not say so: under
     /// load it is empty between two fetches, and a cut each time would halve the throughput.
     fn is_drained(&self) -> bool {
-        self.consumer.at_hand() == 0
+        // What ends while a cut is under way waits for it, and so do the threads.
+        self.desk.in_flight() == 0
+            && self.consumer.at_hand() == 0
             && self.lanes.iter().all(|lane| {
                 let end = self.consumer.known_end(&lane.partition);
                 end.is_none_or(|end| end <= lane.track.checkpoint.ledger.next())

@@ -55,6 +55,9 @@ struct Line {
     orders: Sender<Order>,
     filling: Vec<Call>,
     taken_back: u64,
+    /// Batches sent and not taken back, and since when the first of them is with the thread.
+    out: u32,
+    since: Duration,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,7 +91,8 @@ impl Threads {
             let thread = std::thread::Builder::new()
                 .name(format!("{name}.{number}"))
                 .spawn(move || span.in_scope(|| hand.run(&receiver)))?;
-            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, thread: Some(thread) });
+            let (out, since) = (0, Duration::ZERO);
+            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, out, since, thread: Some(thread) });
         }
         Ok(Self { lines, done, spare: Vec::new() })
     }
@@ -107,10 +111,14 @@ impl Threads {
 
     /// Sends what was added. Must come before [`Threads::take`]: a thread gives back what it is sent of a key whose
     /// failure was not taken yet.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self, now: Duration) {
         for line in self.lines.iter_mut().filter(|line| !line.filling.is_empty()) {
             let empty = self.spare.pop().unwrap_or_default();
             let calls = std::mem::replace(&mut line.filling, empty);
+            if line.out == 0 {
+                line.since = now;
+            }
+            line.out += 1;
             // A thread ends only after its sender, or by a panic of the engine's own, which ends the worker.
             let _ = line.orders.send(Order::Calls(calls, line.taken_back));
         }
@@ -124,13 +132,21 @@ impl Threads {
     }
 
     /// Events that have ended; waits at most so long for the first.
-    pub fn take(&mut self, wait: Duration) -> Option<Done> {
+    pub fn take(&mut self, wait: Duration, clock: &dyn Clock) -> Option<Done> {
         let done = match self.done.recv_timeout(wait) {
             Ok(done) => done,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
         };
-        self.lines[usize::from(done.thread)].taken_back += 1;
+        let line = &mut self.lines[usize::from(done.thread)];
+        line.taken_back += 1;
+        line.out -= 1;
+        line.since = clock.now().elapsed;
         Some(done)
+    }
+
+    /// A thread has not given anything back for so long, though it has calls.
+    pub fn hangs(&self, now: Duration, limit: Duration) -> bool {
+        self.lines.iter().any(|line| line.out > 0 && now.saturating_sub(line.since) > limit)
     }
 
     /// A list whose events were settled, to be used again.

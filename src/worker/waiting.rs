@@ -63,13 +63,14 @@ impl Worker {
         if self.outputs.is_open() {
             self.cut()?;
         }
-        // After an abort it is read again.
-        if self.recovery.is_none() {
-            let now = self.now();
-            self.run_ticket(ticket, failed, now, treatment)?;
-            self.cut()?;
+        if self.recovery.is_some() {
+            // After an abort it is read again.
+            self.drop_ticket(ticket);
+            return Ok(());
         }
-        Ok(())
+        let now = self.now();
+        self.run_ticket(ticket, failed, now, treatment)?;
+        self.cut()
     }
 
     /// The process died during calls for this event: those were attempts.
@@ -104,6 +105,7 @@ impl Worker {
         now: Moment,
         treatment: Treatment,
     ) -> Result<(), Stopped> {
+        self.report.is_at(Phase::Handle);
         let origin = Origin::new(ticket.lane, ticket.offset);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         let Job { record, source, .. } = &mut *ticket.job;
@@ -127,9 +129,14 @@ impl Worker {
     /// Takes what handler threads have ended.
     pub(super) fn collect(&mut self) -> Result<(), Stopped> {
         let Some(threads) = &mut self.threads else { return Ok(()) };
-        let mut done = self.done.take().or_else(|| threads.take(Duration::ZERO));
+        let clock = self.config.clock.as_ref();
+        let mut done = self.done.take().or_else(|| threads.take(Duration::ZERO, clock));
         if done.is_none() && threads.has_died() {
             return Err(Stopped::DeadThread);
+        }
+        let timeout = self.config.longest_call();
+        if done.is_none() && threads.hangs(clock.now().elapsed, timeout * 2) {
+            return Err(Stopped::Hangs { timeout });
         }
         let (mut calls_ended, mut took_all) = (0, Duration::ZERO);
         while let Some(ended) = done {
@@ -143,10 +150,11 @@ impl Worker {
             }
             let Some(threads) = &mut self.threads else { return Ok(()) };
             threads.recycle(calls);
-            done = threads.take(Duration::ZERO);
+            done = threads.take(Duration::ZERO, self.config.clock.as_ref());
         }
         if let Some(mean) = took_all.checked_div(calls_ended) {
-            self.desk.set_batch(batch_for(mean));
+            let (batch, depth) = batch_for(mean);
+            self.desk.set_batch(batch, depth);
         }
         Ok(())
     }
@@ -172,11 +180,7 @@ impl Worker {
         let lane = self.lanes.by_number_mut(ticket.lane).filter(|lane| lane.track.epoch == ticket.epoch);
         let Some(lane) = lane else {
             // Begun before an abort, or for a lane that is gone.
-            let woken = self.desk.dropped(&ticket).and_then(|lane| self.lanes.by_number_mut(lane));
-            if let Some(lane) = woken {
-                self.desk.wake(&mut lane.track, ticket.strand);
-            }
-            self.spare.push(ticket.job);
+            self.drop_ticket(ticket);
             return Ok(());
         };
         let Some((settled, took)) = ended else {
@@ -187,6 +191,15 @@ impl Worker {
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         ticket.job.written.write_to(&mut self.headers, &mut writer);
         self.settle(ticket, failed, settled, took)
+    }
+
+    /// Nothing becomes of this call; what waited for it goes on.
+    fn drop_ticket(&mut self, ticket: Ticket<Box<Job>>) {
+        let woken = self.desk.dropped(&ticket).and_then(|lane| self.lanes.by_number_mut(lane));
+        if let Some(lane) = woken {
+            self.desk.wake(&mut lane.track, ticket.strand);
+        }
+        self.spare.push(ticket.job);
     }
 
     /// What a call came to.
@@ -263,8 +276,8 @@ impl Worker {
         let deadline = self.now().elapsed + within;
         while self.recovery.is_none() && self.desk.in_flight() > 0 && self.now().elapsed < deadline {
             let Some(threads) = &mut self.threads else { break };
-            threads.flush();
-            self.done = threads.take(LOOK_AGAIN);
+            threads.flush(self.config.clock.now().elapsed);
+            self.done = threads.take(LOOK_AGAIN, self.config.clock.as_ref());
             self.collect()?;
             self.report.beat(self.now().elapsed);
         }
@@ -320,10 +333,13 @@ pub(super) fn outcome_of(settled: &Settled) -> Option<CallOutcome> {
     }
 }
 
-/// How many calls of this length are handed to a thread at once: enough that handing them over costs little beside them,
-/// few enough that none waits long behind its neighbours.
-fn batch_for(mean: Duration) -> u32 {
+/// How many calls of this length are handed to a thread at once: enough that handing them over costs little beside them.
+/// And how many a thread may have: enough to be busy while the worker cuts, few enough that none waits long behind its
+/// neighbours.
+fn batch_for(mean: Duration) -> (u32, u32) {
     const WORTH: Duration = Duration::from_micros(200);
+    const CUT: Duration = Duration::from_millis(20);
     const MOST: u128 = 256;
-    (WORTH.as_nanos() / mean.as_nanos().max(1)).clamp(1, MOST) as u32
+    let within = |time: Duration| (time.as_nanos() / mean.as_nanos().max(1)).clamp(1, MOST) as u32;
+    (within(WORTH), within(CUT))
 }

@@ -65,7 +65,7 @@ impl Worker {
             }
         }
         if let Some(threads) = &mut self.threads {
-            threads.flush();
+            threads.flush(began.elapsed);
         }
         self.outputs.serve();
         Ok(())

@@ -440,7 +440,10 @@ impl Play {
                 let mut book = self.book.lock().unwrap();
                 book.is_out = !book.is_out;
             }
-            4 => self.worker.desk.set_batch(1 + self.dice.below(MOST_BATCH) as u32),
+            4 => self
+                .worker
+                .desk
+                .set_batch(1 + self.dice.below(MOST_BATCH) as u32, self.dice.below(2 * MOST_BATCH) as u32),
             5..=12 => self.cut(),
             13..=25 => self.now += Duration::from_millis(self.dice.below(300) as u64),
             26..=50 => self.read(lane),

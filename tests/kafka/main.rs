@@ -13,6 +13,7 @@ mod dev_makes_what_is_missing;
 mod dlq;
 mod fenced;
 mod formats_on_the_wire;
+mod hangs;
 mod harness_is_real;
 mod hot_swap;
 mod invoke_reads_an_event;

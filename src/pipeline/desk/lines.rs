@@ -10,12 +10,19 @@ pub(super) struct Lines {
     /// leave short ledgers.
     current: u16,
     batch: u32,
+    depth: u32,
 }
 
 impl Lines {
     pub(super) fn new(threads: usize) -> Self {
         let threads = u16::try_from(threads).unwrap_or(u16::MAX);
-        Self { out: vec![0; usize::from(threads)], idle: (0..threads).rev().collect(), current: 0, batch: 1 }
+        Self {
+            out: vec![0; usize::from(threads)],
+            idle: (0..threads).rev().collect(),
+            current: 0,
+            batch: 1,
+            depth: 2,
+        }
     }
 
     /// There are none: calls run on the worker's own thread.
@@ -24,15 +31,17 @@ impl Lines {
         self.out.is_empty()
     }
 
-    /// So many events at a time are handed to a thread.
-    pub(super) fn set_batch(&mut self, batch: u32) {
+    /// So many events at a time are handed to a thread, and so many it may have: at least two batches, so that one
+    /// runs while another waits.
+    pub(super) fn set_batch(&mut self, batch: u32, depth: u32) {
         self.batch = batch.max(1);
+        self.depth = depth.max(self.batch * 2);
     }
 
-    /// One batch may run while another waits.
+    /// The thread takes one more event.
     #[inline]
     pub(super) fn has_room(&self, thread: u16) -> bool {
-        self.out.get(usize::from(thread)).is_some_and(|out| *out < self.batch * 2)
+        self.out.get(usize::from(thread)).is_some_and(|out| *out < self.depth)
     }
 
     /// A thread that takes one more event; `None`: all have enough.
@@ -102,7 +111,7 @@ mod tests {
         lines.returned(1);
         assert_eq!(take(&mut lines), Some(1));
         let mut lines = Lines::new(2);
-        lines.set_batch(3);
+        lines.set_batch(3, 0);
         let batches: Vec<_> = (0..7).map(|_| take(&mut lines)).collect();
         assert_eq!(batches, [0, 0, 0, 1, 1, 1, 0].map(Some));
     }

@@ -149,9 +149,9 @@ impl<J> Desk<J> {
         self.queues.is_empty() && self.lines.is_inline()
     }
 
-    /// Events are handed to threads so many at a time: few when calls are slow.
-    pub fn set_batch(&mut self, batch: u32) {
-        self.lines.set_batch(batch);
+    /// Events are handed to threads so many at a time, and a thread may have up to `depth`: few when calls are slow.
+    pub fn set_batch(&mut self, batch: u32, depth: u32) {
+        self.lines.set_batch(batch, depth);
     }
 
     /// Calls that threads have, those included whose results will be dropped.

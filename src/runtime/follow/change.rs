@@ -59,14 +59,24 @@ pub(super) fn change(taken: Option<Taken<'_>>, wanted: Option<Wanted<'_>>, is_kn
 /// What can be replaced between two cuts. The timeout is not among it: clients are made to last longer than a call. Nor
 /// are concurrency and rate: a worker is built around them.
 fn handler(function: &Function) -> Option<impl PartialEq + '_> {
-    let HandlerSpec { plugin, crate_dir: _, sha256, entry, config, timeout: _, concurrency: _, rate: _ } =
-        function.handler.as_ref()?;
+    let HandlerSpec {
+        plugin,
+        crate_dir: _,
+        sha256,
+        entry,
+        config,
+        timeout: _,
+        concurrency: _,
+        on_hang: _,
+        rate: _,
+    } = function.handler.as_ref()?;
     Some((plugin, sha256, entry, config))
 }
 
 fn is_same_but_for_the_handler(one: &Function, other: &Function) -> bool {
     let rest = |function: &Function| {
-        let kept = |handler: &HandlerSpec| (handler.timeout, handler.concurrency, handler.rate);
+        let kept =
+            |handler: &HandlerSpec| (handler.timeout, handler.concurrency, handler.on_hang, handler.rate);
         let kept = function.handler.as_ref().map(kept);
         // Where the manifest stands and what it is labelled changes nothing that runs.
         let bare = Function {
