@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub events: u64,
     /// How many keys
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 1000)]
     pub keys: u64,
     /// How many calls at a time
     #[arg(long, default_value_t = 100)]

@@ -81,20 +81,15 @@ impl Checkpoint {
         text
     }
 
-    /// How long [`Checkpoint::metadata`] is, or more: few open offsets are not counted out.
+    /// How long [`Checkpoint::metadata`] is at most.
     pub fn metadata_bytes(&self) -> usize {
         /// What cut number, watermark, deadline, counts and the sum take at most.
         const FIXED: usize = 40;
-        let in_text = |bytes: usize| PREFIX.len() + (bytes + FIXED).div_ceil(3) * 4;
-        // An open offset takes two lengths; if it failed, a distance and a count.
         let width = varint_bytes((self.ledger.next() - self.offset()).unsigned_abs());
-        let most = self.ledger.open().len() * (2 * width + width + 2);
-        if in_text(most) <= METADATA_LIMIT / 2 {
-            return in_text(most);
-        }
-        let runs: usize = self.runs().into_iter().map(varint_bytes).sum();
-        let failed = self.ledger.open().values().filter(|calls| **calls > 0).count();
-        in_text(runs + failed * (width + 2))
+        let (runs, failed) = self.ledger.shape();
+        // A run takes its own length and that of the gap behind it; a failed call a distance and a count.
+        let bytes = FIXED + runs * 2 * width + failed * (width + 5);
+        PREFIX.len() + bytes.div_ceil(3) * 4
     }
 
     /// Reads what was committed. Empty metadata and metadata of other programs count as none: the

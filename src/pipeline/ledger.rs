@@ -13,18 +13,23 @@ pub struct Ledger {
     next: i64,
     /// Admitted and unfinished offsets with the failed calls counted so far.
     open: BTreeMap<i64, u32>,
+    /// Runs of neighbours in `open`, and how many of it have failed calls: what writing it down takes.
+    runs: usize,
+    failed: usize,
 }
 
 impl Ledger {
     /// A ledger in which everything below `offset` is finished and nothing else.
     pub fn starting_at(offset: i64) -> Self {
-        Self { next: offset, open: BTreeMap::new() }
+        Self { next: offset, ..Self::default() }
     }
 
     /// A ledger as it was committed.
     pub(super) fn from_parts(next: i64, open: BTreeMap<i64, u32>) -> Self {
         debug_assert!(open.keys().all(|offset| *offset < next), "open offsets lie below next");
-        Self { next, open }
+        let begins = |offset: &&i64| !open.contains_key(&(**offset - 1));
+        let (runs, failed) = (open.keys().filter(begins).count(), open.values().filter(|n| **n > 0).count());
+        Self { next, open, runs, failed }
     }
 
     /// The first unfinished offset: what is committed, and where reading begins.
@@ -42,6 +47,11 @@ impl Ledger {
         &self.open
     }
 
+    /// How many runs of neighbours the unfinished offsets form, and how many of them have failed calls.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.runs, self.failed)
+    }
+
     /// The record at `offset` needs no call any more.
     #[inline]
     pub fn is_finished(&self, offset: i64) -> bool {
@@ -51,6 +61,8 @@ impl Ledger {
     /// The record at `offset` has begun; it stays unfinished until [`Ledger::finish`].
     pub fn admit(&mut self, offset: i64) {
         if offset >= self.next {
+            let is_neighbour = self.open.last_key_value().is_some_and(|(last, _)| last + 1 == offset);
+            self.runs += usize::from(!is_neighbour);
             self.open.insert(offset, 0);
             self.next = offset + 1;
         }
@@ -59,8 +71,16 @@ impl Ledger {
     /// The record at `offset` ended: as a result, a drop that is counted, or a dead letter.
     #[inline]
     pub fn finish(&mut self, offset: i64) {
-        if !self.open.is_empty() {
-            self.open.remove(&offset);
+        if !self.open.is_empty()
+            && let Some(calls) = self.open.remove(&offset)
+        {
+            self.failed -= usize::from(calls > 0);
+            let neighbours = [offset - 1, offset + 1].map(|beside| self.open.contains_key(&beside));
+            match neighbours {
+                [true, true] => self.runs += 1,
+                [false, false] => self.runs -= 1,
+                _ => {}
+            }
         }
         if offset >= self.next {
             self.next = offset + 1;
@@ -76,7 +96,9 @@ impl Ledger {
     /// A call for `offset` failed; returns how many did.
     pub fn fail(&mut self, offset: i64) -> u32 {
         self.admit(offset);
-        let attempts = self.open.entry(offset).or_insert(0);
+        // A finished one is not called.
+        let Some(attempts) = self.open.get_mut(&offset) else { return 0 };
+        self.failed += usize::from(*attempts == 0);
         *attempts = attempts.saturating_add(1);
         *attempts
     }
@@ -144,6 +166,7 @@ mod tests {
                 ledger.finish(offset);
                 ended.insert(offset);
                 let first_open = offsets.iter().find(|offset| !ended.contains(offset)).copied();
+                prop_assert_eq!(&ledger, &Ledger::from_parts(ledger.next, ledger.open.clone()));
                 prop_assert_eq!(ledger.position(), first_open.unwrap_or(offsets[offsets.len() - 1] + 1));
                 for offset in &offsets {
                     prop_assert_eq!(ledger.is_finished(*offset), ended.contains(offset));
