@@ -65,9 +65,11 @@ impl Circuit {
     /// A call went well; whether that closed it.
     #[inline]
     pub(super) fn went_well(&mut self) -> bool {
-        if !self.failed.is_empty() {
-            self.failed.clear();
+        // Nothing is written where nothing has failed: this comes for every record.
+        if self.failed.is_empty() && self.open.is_none() {
+            return false;
         }
+        self.failed.clear();
         self.open.take().is_some()
     }
 
