@@ -369,8 +369,9 @@ impl Consumer {
         self.base.pause(&list).map_err(|error| Error::of_call(&error))
     }
 
-    /// Fetches these partitions again. librdkafka goes on where it believes the reader stands, so
-    /// [`Consumer::rewind`] comes first.
+    /// Fetches these partitions again, which must be paused. librdkafka goes on where it believes the reader stands, so
+    /// [`Consumer::rewind`] comes first. Of a partition that is *not* paused this would drop what is fetched and not
+    /// yet read, and fetch on behind it: `rd_kafka_toppar_pause_resume` makes it outdated before it looks.
     pub fn resume(&self, partitions: &[Partition]) -> Result<(), Error> {
         let list = partition::list(partitions.iter().map(|partition| (partition, Offset::Invalid)))?;
         self.base.resume(&list).map_err(|error| Error::of_call(&error))

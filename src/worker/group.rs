@@ -98,6 +98,12 @@ impl Worker {
                 self.meter.released(lane.track.in_flight() as u64);
             }
         }
+        let is_paused = |lane: &&super::Lane| lane.is_paused && partitions.contains(&lane.partition);
+        let paused: Vec<_> = self.lanes.iter().filter(is_paused).map(|lane| lane.partition.clone()).collect();
+        if !paused.is_empty() {
+            // librdkafka would still hold it paused when it comes back.
+            self.consumer.resume(&paused)?;
+        }
         self.lanes.close(partitions);
         self.share_budget();
         self.stand_firm()?;
@@ -162,8 +168,6 @@ impl Worker {
             .collect();
         self.stand_firm()?;
         self.consumer.assign(&starts)?;
-        // One that was paused when it went may still be when it comes back.
-        self.consumer.resume(&self.arriving)?;
         self.arriving.clear();
         for (partition, source, checkpoint, is_new) in opened {
             LanePlaced {

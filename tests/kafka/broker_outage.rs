@@ -38,7 +38,11 @@ fn outlive_outages(guarantee: &str, outages: u32) -> (u64, Vec<ReadRecord>) {
             broker.stop();
         }
         wait_until(WITHIN, "the worker to say that the broker is away", || warnings(&worker).len() > said);
+        let cuts = || worker.log().matches("cut committed").count();
+        let before = cuts();
         broker.start_again();
+        // Results of before may come late, and the cut that was under way: the worker itself must have gone on.
+        wait_until(WITHIN, "the worker to cut again", || cuts() > before + 1);
         follower.wait_for_more(500, WITHIN);
     }
     assert!(worker.is_running());

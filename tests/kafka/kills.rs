@@ -79,7 +79,8 @@ fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) 
     }
     let count = load.finish();
     stage.wait_until_drained(WITHIN);
-    for mut worker in workers.into_iter().flatten() {
+    // They are kept to the end: what they logged is shown when something is missing.
+    for worker in workers.iter_mut().flatten() {
         let status = worker.terminate(WITHIN);
         assert!(status.success(), "{status}: {}", worker.log());
     }

@@ -1,27 +1,43 @@
-//! A call that takes longer than a transaction may stand open is done all the same, and its neighbours with it.
+//! Calls that take long are done all the same, and their neighbours with them.
 
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::harness::{Follower, Stage, ToSend, assert_each_once, cluster};
 
 const WITHIN: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_call_that_outlasts_the_transaction_gets_one_of_its_own() {
+fn work_that_outlasts_the_transaction_is_done_again_in_transactions_of_its_own() {
+    // The transaction that the first output opens ends after 10 s; the cut would come later.
     let stage = Stage::new(cluster(), "outlasts", 1)
         .with_trial()
-        .with("/spec/handler/timeout", serde_json::json!("100ms"));
+        .with("/spec/handler/timeout", json!("2s"))
+        .with("/spec/delivery/commitInterval", json!("30s"));
     let follower = Follower::start(cluster(), &stage.sink);
-    // The transaction that the first one opens ends after 10 s.
-    let records = (0..3).map(|n| {
-        let record = ToSend::new("key", n.to_string());
-        if n == 1 { record.header("sleep-ms", "13000") } else { record }
-    });
+    let records = (0..13).map(|n| ToSend::new("key", n.to_string()).header("sleep-ms", "1000"));
     cluster().produce(&stage.source, records);
     let mut worker = stage.spawn("a");
-    assert_each_once(3, &follower.wait_for(3, WITHIN));
-    assert!(worker.log().contains("call took longer than its timeout"), "{}", worker.log());
+    assert_each_once(13, &follower.wait_for(13, WITHIN));
     assert!(worker.terminate(WITHIN).success());
     let calls = stage.calls();
     assert_eq!(calls.values().map(Vec::len).max(), Some(2), "{calls:?}");
+}
+
+#[test]
+fn a_call_that_takes_longer_than_its_timeout_is_said_and_counts() {
+    for concurrency in [1, 2] {
+        let stage = Stage::new(cluster(), "overruns", 1)
+            .with_trial()
+            .with("/spec/handler/concurrency", json!(concurrency))
+            .with("/spec/handler/timeout", json!("1s"));
+        let follower = Follower::start(cluster(), &stage.sink);
+        cluster().produce(&stage.source, [ToSend::new("key", "0").header("sleep-ms", "1500")]);
+        let mut worker = stage.spawn("a");
+        assert_each_once(1, &follower.wait_for(1, WITHIN));
+        let log = worker.log();
+        assert!(log.contains("call took longer than its timeout"), "{log}");
+        assert!(worker.terminate(WITHIN).success());
+    }
 }
