@@ -20,20 +20,20 @@ pub struct Death<'a> {
     pub error: &'a str,
     /// How often it was called, 0 when it never was.
     pub attempts: u32,
+    /// How often it was brought back before, 0: never.
+    pub round: u32,
 }
 
 /// Writes the dead letters of one function.
 pub struct DeadLetters {
     function: String,
     headers: HeaderBuffer,
-    /// How often the event at hand was brought back; 0: never.
-    pub(super) round: u32,
 }
 
 impl DeadLetters {
     /// For `function`.
     pub fn new(function: &Function) -> Self {
-        Self { function: function.name.to_string(), headers: HeaderBuffer::default(), round: 0 }
+        Self { function: function.name.to_string(), headers: HeaderBuffer::default() }
     }
 
     /// Writes `record` to the dead-letter topic, stamped `now_ms`: a dead letter with the original's
@@ -53,7 +53,7 @@ impl DeadLetters {
         ];
         let mut headers = self.headers.lend();
         headers.extend(record.headers().iter().filter(|header| !header.name.starts_with(PREFIX)));
-        let round = (self.round > 0).then(|| (ROUND, round.format(self.round)));
+        let round = (death.round > 0).then(|| (ROUND, round.format(death.round)));
         let added = added.into_iter().chain(round);
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         writer.write(&OutRecord {

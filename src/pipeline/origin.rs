@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 use super::dead_letter::PREFIX;
-use crate::model::{Header, Record};
+use crate::model::{Header, Headers, Record};
 
 /// Names the function that the dead letter is of.
 pub const FUNCTION: &str = "tidemill-function";
@@ -72,8 +72,8 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// The event that stood there, as `record` brings it back; `headers` are those of [`own_headers_of`].
-    pub(super) fn record<'r>(&self, record: &Record<'r>, headers: &'r Vec<Header<'r>>) -> Record<'r>
+    /// The event that stood there, as `record` brings it back, with these headers.
+    pub(super) fn record<'r>(&self, record: &Record<'r>, headers: &'r dyn Headers) -> Record<'r>
     where
         'a: 'r,
     {

@@ -109,11 +109,13 @@ impl Pipeline {
         self.handler.is_some()
     }
 
-    /// Hands over what the handler's author counted since the last time.
-    pub fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64)) {
+    /// What the handler's author counted since the last time, by name.
+    pub fn take_counts(&mut self) -> Vec<(String, u64)> {
+        let mut counts = Vec::new();
         if let Some(handler) = &mut self.handler {
-            handler.take_counts(each);
+            handler.take_counts(&mut |name, count| counts.push((name.to_owned(), count)));
         }
+        counts
     }
 
     /// Another handler from the next record on.
@@ -137,14 +139,20 @@ impl Pipeline {
         if let Some(intake) = self.intakes.get(source) {
             return intake.with_key(record, act);
         }
-        let place = Place::read(record.headers()).ok();
-        match place.and_then(|place| Some((place, self.intake_of(place.topic)?))) {
-            None => act(None),
-            Some((place, source)) => {
+        match self.origin(record) {
+            Err(_) => act(None),
+            Ok((place, source)) => {
                 let headers = own_headers_of(record.headers());
                 self.intakes[source].with_key(&place.record(record, &headers), act)
             }
         }
+    }
+
+    /// Where an event that was brought back stood, and which source that is.
+    fn origin<'a>(&self, record: &Record<'a>) -> Result<(Place<'a>, usize), PlaceError> {
+        let place = Place::read(record.headers())?;
+        let no_source = || PlaceError::NoSource { topic: place.topic.to_owned() };
+        Ok((place, self.intake_of(place.topic).ok_or_else(no_source)?))
     }
 
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
@@ -222,11 +230,7 @@ impl Pipeline {
     /// An event that was brought back takes the way it would have taken from its source, as what it was.
     #[cold]
     fn process_redriven<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
-        let found = Place::read(pass.record.headers()).and_then(|place| {
-            let no_source = || PlaceError::NoSource { topic: place.topic.to_owned() };
-            Ok((place, self.intake_of(place.topic).ok_or_else(no_source)?))
-        });
-        let (place, source) = match found {
+        let (place, source) = match self.origin(pass.record) {
             Ok(found) => found,
             Err(error) => return self.poison(pass, pass.failed, &Poison::from(error), writer),
         };
@@ -253,11 +257,16 @@ impl Pipeline {
         if pass.is_probe || attempts < self.function.delivery.retry.max_attempts {
             return Settled::Retry { after, message, is_panic };
         }
+        let reason = DeadLetterReason::Exhausted;
+        self.exhausted(pass, End { reason, error: message, attempts, called: Some(kind) }, writer)
+    }
+
+    /// Out of attempts.
+    fn exhausted<W: Writer>(&mut self, pass: &Pass<'_>, end: End, writer: &mut W) -> Settled {
         match self.function.delivery.on_exhausted {
-            OnExhausted::Stop => Settled::Stop { message, is_panic },
-            OnExhausted::DeadLetter => {
-                let reason = DeadLetterReason::Exhausted;
-                self.bury(pass, End { reason, error: message, attempts, called: Some(kind) }, writer)
+            OnExhausted::DeadLetter => self.bury(pass, end, writer),
+            OnExhausted::Stop => {
+                Settled::Stop { message: end.error, is_panic: end.called == Some(FailureKind::Panic) }
             }
         }
     }
@@ -271,13 +280,8 @@ impl Pipeline {
         if attempts < self.function.delivery.retry.max_attempts.max(ENOUGH) {
             return Settled::Retry { after: None, message, is_panic: false };
         }
-        match self.function.delivery.on_exhausted {
-            OnExhausted::Stop => Settled::Stop { message, is_panic: false },
-            OnExhausted::DeadLetter => {
-                let end = End { reason: DeadLetterReason::Crashed, error: message, attempts, called: None };
-                self.bury(pass, end, writer)
-            }
-        }
+        let end = End { reason: DeadLetterReason::Crashed, error: message, attempts, called: None };
+        self.exhausted(pass, end, writer)
     }
 
     fn poison<W: Writer>(
@@ -294,17 +298,12 @@ impl Pipeline {
     /// Writes a dead letter. That of an event that was brought back names the place where it stood first.
     pub fn bury<W: Writer>(&mut self, pass: &Pass<'_>, end: End, writer: &mut W) -> Settled {
         let End { reason, error, attempts, called } = end;
-        let death = Death { reason, error: &error, attempts };
-        let place = (pass.source == self.intakes.len()).then(|| Place::read(pass.record.headers()));
-        if let Some(Ok(place)) = place {
-            let headers = own_headers_of(pass.record.headers());
-            self.dead_letters.round = place.round;
-            let record = place.record(pass.record, &headers);
-            self.dead_letters.write(&record, &death, pass.now.wall_ms, writer);
-            self.dead_letters.round = 0;
-        } else {
-            self.dead_letters.write(pass.record, &death, pass.now.wall_ms, writer);
-        }
+        let is_redriven = pass.source == self.intakes.len();
+        let place = is_redriven.then(|| Place::read(pass.record.headers()).ok()).flatten();
+        let round = place.map_or(0, |place| place.round);
+        let record = place.map_or(*pass.record, |place| place.record(pass.record, pass.record.headers));
+        let death = Death { reason, error: &error, attempts, round };
+        self.dead_letters.write(&record, &death, pass.now.wall_ms, writer);
         Settled::DeadLetter { reason, error, called }
     }
 }

@@ -274,7 +274,7 @@ impl Worker {
                 Some(threads) if has_calls => {
                     // Records may come meanwhile, unless there is no room for them.
                     let wait = if is_busy { wait } else { wait.min(LOOK_AGAIN) };
-                    self.done = threads.take(wait, self.config.clock.as_ref());
+                    self.done = threads.take(wait);
                 }
                 _ if is_busy => {
                     self.supervision.pause(wait);
@@ -360,8 +360,7 @@ impl Worker {
     fn publish(&mut self) {
         let now = self.now();
         self.meter.cpu(thread_cpu());
-        let mut counts = Vec::new();
-        self.pipeline.take_counts(&mut |name, count| counts.push((name.to_owned(), count)));
+        let counts = self.pipeline.take_counts();
         self.count(counts);
         self.meter.publish();
         let (consumer, is_resting) = (&self.consumer, self.is_resting);

@@ -58,11 +58,13 @@ struct Line {
     /// Batches sent and not taken back, and since when the first of them is with the thread.
     out: u32,
     since: Duration,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
-/// The handler threads of a worker.
+/// The handler threads of a worker. Dropped, they end when they have given back what they have; one whose call hangs is
+/// left behind.
 pub struct Threads {
+    clock: Arc<dyn Clock>,
     lines: Vec<Line>,
     done: Receiver<Done>,
     /// Lists to send, empty.
@@ -92,9 +94,9 @@ impl Threads {
                 .name(format!("{name}.{number}"))
                 .spawn(move || span.in_scope(|| hand.run(&receiver)))?;
             let (out, since) = (0, Duration::ZERO);
-            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, out, since, thread: Some(thread) });
+            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, out, since, thread });
         }
-        Ok(Self { lines, done, spare: Vec::new() })
+        Ok(Self { clock: Arc::clone(clock), lines, done, spare: Vec::new() })
     }
 
     /// How many there are.
@@ -111,7 +113,8 @@ impl Threads {
 
     /// Sends what was added. Must come before [`Threads::take`]: a thread gives back what it is sent of a key whose
     /// failure was not taken yet.
-    pub fn flush(&mut self, now: Duration) {
+    pub fn flush(&mut self) {
+        let now = self.clock.now().elapsed;
         for line in self.lines.iter_mut().filter(|line| !line.filling.is_empty()) {
             let empty = self.spare.pop().unwrap_or_default();
             let calls = std::mem::replace(&mut line.filling, empty);
@@ -132,7 +135,7 @@ impl Threads {
     }
 
     /// Events that have ended; waits at most so long for the first.
-    pub fn take(&mut self, wait: Duration, clock: &dyn Clock) -> Option<Done> {
+    pub fn take(&mut self, wait: Duration) -> Option<Done> {
         let done = match self.done.recv_timeout(wait) {
             Ok(done) => done,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
@@ -140,12 +143,13 @@ impl Threads {
         let line = &mut self.lines[usize::from(done.thread)];
         line.taken_back += 1;
         line.out -= 1;
-        line.since = clock.now().elapsed;
+        line.since = self.clock.now().elapsed;
         Some(done)
     }
 
     /// A thread has not given anything back for so long, though it has calls.
-    pub fn hangs(&self, now: Duration, limit: Duration) -> bool {
+    pub fn hangs(&self, limit: Duration) -> bool {
+        let now = self.clock.now().elapsed;
         self.lines.iter().any(|line| line.out > 0 && now.saturating_sub(line.since) > limit)
     }
 
@@ -159,16 +163,7 @@ impl Threads {
 
     /// A thread has died: of a panic in the engine, since those of handlers are caught.
     pub fn has_died(&self) -> bool {
-        self.lines.iter().any(|line| line.thread.as_ref().is_none_or(JoinHandle::is_finished))
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // A thread ends when nobody can send to it any more. One whose call hangs is left behind.
-        for line in self.lines.drain(..) {
-            drop(line.orders);
-        }
+        self.lines.iter().any(|line| line.thread.is_finished())
     }
 }
 
@@ -180,8 +175,8 @@ struct Hand {
     done: Sender<Done>,
     /// Batches given back.
     given: u64,
-    /// Strands of which an event failed or was not called, with the batch in which it was given back: until the worker has taken that, what it
-    /// sends of the strand was sent in ignorance.
+    /// Strands of which an event failed or was not called, with the batch in which it was given back: until the worker
+    /// has taken that, what it sends of the strand was sent in ignorance.
     failed: HashMap<Strand, u64>,
     headers: HeaderBuffer,
     /// When it told its CPU time last, and how much that was.
@@ -198,8 +193,7 @@ impl Hand {
                     self.failed.retain(|_, batch| *batch >= taken_back);
                     self.call_all(&mut calls);
                     self.given += 1;
-                    let mut counts = Vec::new();
-                    self.pipeline.take_counts(&mut |name, count| counts.push((name.to_owned(), count)));
+                    let counts = self.pipeline.take_counts();
                     let done = Done { thread: self.thread, calls, counts, cpu: self.cpu() };
                     if self.done.send(done).is_err() {
                         return;

@@ -129,13 +129,12 @@ impl Worker {
     /// Takes what handler threads have ended.
     pub(super) fn collect(&mut self) -> Result<(), Stopped> {
         let Some(threads) = &mut self.threads else { return Ok(()) };
-        let clock = self.config.clock.as_ref();
-        let mut done = self.done.take().or_else(|| threads.take(Duration::ZERO, clock));
+        let mut done = self.done.take().or_else(|| threads.take(Duration::ZERO));
         if done.is_none() && threads.has_died() {
             return Err(Stopped::DeadThread);
         }
         let timeout = self.config.longest_call();
-        if done.is_none() && threads.hangs(clock.now().elapsed, timeout * 2) {
+        if done.is_none() && threads.hangs(timeout * 2) {
             return Err(Stopped::Hangs { timeout });
         }
         let (mut calls_ended, mut took_all) = (0, Duration::ZERO);
@@ -150,7 +149,7 @@ impl Worker {
             }
             let Some(threads) = &mut self.threads else { return Ok(()) };
             threads.recycle(calls);
-            done = threads.take(Duration::ZERO, self.config.clock.as_ref());
+            done = threads.take(Duration::ZERO);
         }
         if let Some(mean) = took_all.checked_div(calls_ended) {
             let (batch, depth) = batch_for(mean);
@@ -276,8 +275,8 @@ impl Worker {
         let deadline = self.now().elapsed + within;
         while self.recovery.is_none() && self.desk.in_flight() > 0 && self.now().elapsed < deadline {
             let Some(threads) = &mut self.threads else { break };
-            threads.flush(self.config.clock.now().elapsed);
-            self.done = threads.take(LOOK_AGAIN, self.config.clock.as_ref());
+            threads.flush();
+            self.done = threads.take(LOOK_AGAIN);
             self.collect()?;
             self.report.beat(self.now().elapsed);
         }

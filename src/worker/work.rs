@@ -65,7 +65,7 @@ impl Worker {
             }
         }
         if let Some(threads) = &mut self.threads {
-            threads.flush(began.elapsed);
+            threads.flush();
         }
         self.outputs.serve();
         Ok(())

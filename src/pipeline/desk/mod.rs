@@ -159,11 +159,6 @@ impl<J> Desk<J> {
         self.lines.total()
     }
 
-    /// The same of one lane.
-    pub fn in_flight_of(&self, lane: u16) -> u32 {
-        self.queues.values().filter(|queue| queue.lane == lane).map(|queue| queue.out).sum()
-    }
-
     /// When something of this lane is due next that nobody calls for.
     pub fn next_due(&self, track: &Track) -> Option<Duration> {
         if track.held == 0 {
@@ -420,9 +415,8 @@ impl<J> Desk<J> {
         let at = queue.waiting.partition_point(|other| other.offset < ticket.offset);
         queue.waiting.insert(at, ticket);
         track.held += 1;
-        let is_ready = queue.out == 0 && !queue.is_failing;
-        if is_ready && !track.ready.contains(&strand) {
-            track.ready.push_back(strand);
+        if queue.out == 0 && !queue.is_failing {
+            self.wake(track, strand);
         }
     }
 
