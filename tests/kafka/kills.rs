@@ -85,10 +85,10 @@ fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) 
         assert!(status.success(), "{status}: {}", worker.log());
     }
     let dead = match cluster().partitions(&stage.dead_letters) {
-        Some(_) => cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted),
+        Some(_) => cluster().read_all_ended(&stage.dead_letters),
         None => Vec::new(),
     };
-    let results = cluster().read_all(&stage.sink, Isolation::ReadCommitted);
+    let results = cluster().read_all_ended(&stage.sink);
     assert_each_ends_once(count, &results, &dead);
 }
 

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::wait::{Deadline, pause};
+use super::wait::{Deadline, pause, try_wait};
 
 const CALL_WITHIN: Duration = Duration::from_secs(30);
 
@@ -193,6 +193,23 @@ impl Kafka {
         }
         producer.flush(CALL_WITHIN).expect("records are acknowledged");
         producer.context().check();
+    }
+
+    /// What readers of committed records will see of a topic once no transaction is open there: that of a worker that
+    /// was killed, and did not come back to end it, hides all that follows until it times out.
+    #[track_caller]
+    pub fn read_all_ended(&self, topic: &str) -> Vec<ReadRecord> {
+        use tidemill::kafka::Admin;
+        use tidemill::kafka::admin::{Isolation as At, OffsetAt};
+        let admin = Admin::new(&self.as_cluster()).expect("a client");
+        let partitions = self.partitions(topic).unwrap_or_else(|| panic!("there is no topic {topic}"));
+        let asked: Vec<_> = (0..partitions).map(|partition| (topic, partition, OffsetAt::Latest)).collect();
+        try_wait(Duration::from_secs(60), "open transactions to end", || {
+            let ends = |at| admin.list_offsets(&asked, at).map_err(|error| error.to_string());
+            let (stable, all) = (ends(At::ReadCommitted)?, ends(At::ReadUncommitted)?);
+            if stable == all { Ok(()) } else { Err(format!("{topic}: {stable:?} of {all:?}")) }
+        });
+        self.read_all(topic, Isolation::ReadCommitted)
     }
 
     /// Reads a topic from its start to the end that stands when the reader comes to it, by partition and offset.
