@@ -183,7 +183,7 @@ fn as_json(function: &Function, delivery: &Delivery) -> Value {
         put("error", error.into());
     }
     match &delivery.settled {
-        Settled::Ok { unrouted } => put("unrouted", (*unrouted).into()),
+        Settled::Ok { unrouted, .. } => put("unrouted", (*unrouted).into()),
         Settled::Retry { after: Some(after), .. } => put("retryAfterMs", (after.as_millis() as u64).into()),
         _ => {}
     }
@@ -201,8 +201,8 @@ fn print_text(function: &Function, delivery: &Delivery) {
         _ => println!("{}: {}", function.name, ending.as_str()),
     }
     match &delivery.settled {
-        Settled::Ok { unrouted: 0 } if delivery.written.is_empty() => println!("  would emit nothing"),
-        Settled::Ok { unrouted } if *unrouted > 0 => println!("  {unrouted} outputs that no sink takes"),
+        Settled::Ok { unrouted: 0, .. } if delivery.written.is_empty() => println!("  would emit nothing"),
+        Settled::Ok { unrouted, .. } if *unrouted > 0 => println!("  {unrouted} outputs that no sink takes"),
         Settled::Retry { after: Some(after), .. } => println!("  would be tried again after {after:?}"),
         _ => {}
     }

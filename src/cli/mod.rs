@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::manifest::{Errors, Overrides, Platform};
+use crate::manifest::{self, Errors, Overrides, Platform};
+use crate::model::Function;
 
+mod audit;
 mod build;
 mod cases;
 mod check;
@@ -20,6 +24,7 @@ pub mod new;
 mod produce;
 mod run;
 pub mod sample;
+mod scan;
 mod tail;
 mod test;
 mod trial;
@@ -62,6 +67,7 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Audit),
     Build(build::Build),
     Check(check::Check),
     Dev(dev::DevArgs),
@@ -76,6 +82,24 @@ enum Verb {
     Run(run::Run),
     Tail(tail::TailArgs),
     Test(test::Test),
+}
+
+/// One function.
+#[derive(Debug, Args)]
+struct Which {
+    /// The function's manifest, or its folder
+    #[arg(value_name = "FILE|DIR")]
+    path: PathBuf,
+}
+
+impl Which {
+    fn function(&self) -> anyhow::Result<Arc<Function>> {
+        let mut functions = manifest::load(std::slice::from_ref(&self.path))?;
+        match (functions.pop(), functions.is_empty()) {
+            (Some(function), true) => Ok(Arc::new(function)),
+            _ => bail!("{} holds several functions: give the manifest of one", self.path.display()),
+        }
+    }
 }
 
 impl Global {
@@ -100,6 +124,7 @@ impl Cli {
     /// Runs the verb. Exit codes: 0 done, 1 failed, 2 wrong usage or an invalid manifest.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
+            Verb::Audit(audit) => audit.run(&self.global),
             Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
             Verb::Dev(args) => args.run(&self.global),

@@ -1,8 +1,9 @@
 //! Topic settings that Tidemill looks at.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use super::cluster::Cluster;
@@ -23,17 +24,24 @@ pub struct MessageLimits {
 /// The limits of these topics; the broker's default where it does not tell, which it does not without
 /// the right to describe configs.
 pub fn message_limits(cluster: &Cluster, topics: &[String]) -> MessageLimits {
-    let told = ask(cluster, topics).unwrap_or_else(|error| {
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let told = topic_settings(cluster, &topics, "max.message.bytes").unwrap_or_else(|error| {
         tracing::debug!("topic settings are not known: {error}");
-        Vec::new()
+        BTreeMap::new()
     });
+    let limits = || told.values().filter_map(|value| value.parse().ok());
     MessageLimits {
-        smallest: told.iter().copied().min().unwrap_or(DEFAULT_BYTES),
-        largest: told.iter().copied().max().unwrap_or(DEFAULT_BYTES),
+        smallest: limits().min().unwrap_or(DEFAULT_BYTES),
+        largest: limits().max().unwrap_or(DEFAULT_BYTES),
     }
 }
 
-fn ask(cluster: &Cluster, topics: &[String]) -> Result<Vec<u64>, Error> {
+/// The setting `name` of these topics, as far as the broker tells.
+pub fn topic_settings(
+    cluster: &Cluster,
+    topics: &[&str],
+    name: &str,
+) -> Result<BTreeMap<String, String>, Error> {
     let admin: AdminClient<DefaultClientContext> =
         cluster.client_config().create().map_err(|error| Error::of_call(&error))?;
     let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
@@ -45,8 +53,11 @@ fn ask(cluster: &Cluster, topics: &[String]) -> Result<Vec<u64>, Error> {
     let answers =
         runtime.block_on(admin.describe_configs(&asked, &options)).map_err(|error| Error::of_call(&error))?;
     let told = answers.into_iter().flatten().filter_map(|resource| {
-        let value = resource.get("max.message.bytes")?.value.clone()?;
-        value.parse().ok()
+        let value = resource.get(name)?.value.clone()?;
+        match resource.specifier {
+            OwnedResourceSpecifier::Topic(topic) => Some((topic, value)),
+            _ => None,
+        }
     });
     Ok(told.collect())
 }

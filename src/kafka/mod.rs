@@ -20,7 +20,7 @@ mod producer;
 mod read;
 
 pub use admin::{Admin, AdminError};
-pub use admin_configs::{MessageLimits, message_limits};
+pub use admin_configs::{MessageLimits, message_limits, topic_settings};
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};

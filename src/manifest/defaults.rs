@@ -130,6 +130,7 @@ impl Default for Delivery {
             on_exhausted: on_exhausted(),
             dead_letter: Default::default(),
             max_event_age: max_event_age(),
+            origin_headers: false,
         }
     }
 }

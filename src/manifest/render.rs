@@ -163,6 +163,7 @@ fn delivery(delivery: &model::Delivery) -> Delivery {
         on_exhausted: delivery.on_exhausted,
         dead_letter: DeadLetter { topic: Some(delivery.dead_letter_topic.clone()) },
         max_event_age: duration(delivery.max_event_age),
+        origin_headers: delivery.origin_headers,
     }
 }
 

@@ -256,6 +256,7 @@ impl Resolver<'_> {
             dead_letter_topic: topic,
             redrive_topic: defaults::redrive_topic(function),
             max_event_age: self.duration("spec.delivery.maxEventAge", &delivery.max_event_age),
+            origin_headers: delivery.origin_headers,
         }
     }
 

@@ -388,6 +388,11 @@ pub(super) struct Delivery {
     /// Older events are dead letters, uncalled; `0s`: any age is taken.
     #[serde(default = "defaults::max_event_age")]
     pub max_event_age: DurationText,
+    /// Each output says in the header `tidemill-origin` which event made it, as
+    /// `namespace/function/topic/partition/offset/number/of`: number `number` of the `of` records that it made.
+    /// `tidemill audit` then names each result that is missing or there twice.
+    #[serde(default)]
+    pub origin_headers: bool,
 }
 
 /// Pauses between attempts: `initial`, then `factor` times the one before, at most `max`, each

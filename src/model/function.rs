@@ -317,6 +317,8 @@ pub struct Delivery {
     pub redrive_topic: String,
     /// Events older than this are dead letters; zero: any age.
     pub max_event_age: Duration,
+    /// Outputs say in a header which event made them.
+    pub origin_headers: bool,
 }
 
 /// Delivery guarantee.

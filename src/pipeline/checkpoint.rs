@@ -11,6 +11,8 @@
 //! | wakeAt, ms since the epoch, 0 for none | varint |
 //! | runs from the committed offset on, alternately open and finished | varint count, varint lengths |
 //! | failed calls of open offsets | varint count, (varint distance, varint calls) |
+//! | first offset of the account | zigzag varint |
+//! | account: ok, of these without output, skipped, filtered, dead letters, outputs | varint count, varints |
 //! | FNV-1a of all before | 4 bytes, little endian |
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use super::account::Account;
 use super::ledger::Ledger;
 
 const PREFIX: &str = "tm1:";
@@ -39,6 +42,8 @@ pub struct Checkpoint {
     pub watermark_ms: i64,
     /// The next deadline in wall time, milliseconds since the epoch.
     pub wake_at_ms: Option<u64>,
+    /// What became of the events so far.
+    pub account: Account,
 }
 
 /// Metadata that begins like ours but cannot be read.
@@ -49,7 +54,13 @@ pub struct Damaged(&'static str);
 impl Checkpoint {
     /// The checkpoint of a lane that has none: reading begins at `offset`.
     pub fn fresh(offset: i64) -> Self {
-        Self { cut: 0, ledger: Ledger::starting_at(offset), watermark_ms: i64::MIN, wake_at_ms: None }
+        Self {
+            cut: 0,
+            ledger: Ledger::starting_at(offset),
+            watermark_ms: i64::MIN,
+            wake_at_ms: None,
+            account: Account::starting_at(offset),
+        }
     }
 
     /// The offset to commit.
@@ -59,7 +70,7 @@ impl Checkpoint {
 
     /// The metadata to commit beside [`Checkpoint::offset`].
     pub fn metadata(&self) -> String {
-        let mut bytes = Vec::with_capacity(24);
+        let mut bytes = Vec::with_capacity(64);
         put(&mut bytes, self.cut);
         put(&mut bytes, zigzag(self.watermark_ms));
         put(&mut bytes, self.wake_at_ms.unwrap_or(0));
@@ -74,6 +85,12 @@ impl Checkpoint {
             put(&mut bytes, (offset - self.offset()) as u64);
             put(&mut bytes, u64::from(*calls));
         }
+        put(&mut bytes, zigzag(self.account.since));
+        let counts = self.account.counts();
+        put(&mut bytes, counts.len() as u64);
+        for count in counts {
+            put(&mut bytes, count);
+        }
         bytes.extend_from_slice(&fnv(&bytes).to_le_bytes());
         let mut text = String::with_capacity(PREFIX.len() + bytes.len() * 4 / 3 + 4);
         text.push_str(PREFIX);
@@ -83,8 +100,8 @@ impl Checkpoint {
 
     /// How long [`Checkpoint::metadata`] is at most.
     pub fn metadata_bytes(&self) -> usize {
-        /// What cut number, watermark, deadline, counts and the sum take at most.
-        const FIXED: usize = 40;
+        /// What cut number, watermark, deadline, account, counts and the sum take at most.
+        const FIXED: usize = 40 + (1 + Account::COUNTS) * 10 + 1;
         let width = varint_bytes((self.ledger.next() - self.offset()).unsigned_abs());
         let (runs, failed) = self.ledger.shape();
         // A run takes its own length and that of the gap behind it; a failed call a distance and a count.
@@ -125,10 +142,24 @@ impl Checkpoint {
             let offset = offset.checked_add(distance).ok_or(Damaged("an attempt lies too far"))?;
             *open.get_mut(&offset).ok_or(Damaged("attempts of a finished offset"))? = calls;
         }
+        let account = match rest {
+            // Nothing was counted before.
+            [] => Account::starting_at(offset),
+            _ => {
+                let since = unzigzag(take(&mut rest)?);
+                let mut counts = [0; Account::COUNTS];
+                for place in 0..take(&mut rest)? {
+                    let count = take(&mut rest)?;
+                    let place = usize::try_from(place).ok().and_then(|place| counts.get_mut(place));
+                    *place.ok_or(Damaged("it counts more than this release knows"))? = count;
+                }
+                Account::from_counts(since, counts)
+            }
+        };
         if !rest.is_empty() {
             return Err(Damaged("it is longer than it says"));
         }
-        Ok(Self { cut, ledger: Ledger::from_parts(at, open), watermark_ms, wake_at_ms })
+        Ok(Self { cut, ledger: Ledger::from_parts(at, open), watermark_ms, wake_at_ms, account })
     }
 
     /// Alternating lengths of open and finished runs from the committed offset up to `next`.
@@ -204,12 +235,14 @@ mod tests {
             0i64..100,
             any::<i64>(),
             proptest::option::of(1u64..u64::MAX),
+            (any::<i64>(), any::<[u64; Account::COUNTS]>()),
         )
-            .prop_map(|(cut, base, open, beyond, watermark_ms, wake_at_ms)| {
+            .prop_map(|(cut, base, open, beyond, watermark_ms, wake_at_ms, (since, counts))| {
                 let open: BTreeMap<i64, u32> =
                     open.into_iter().map(|(offset, calls)| (base + offset, calls)).collect();
                 let next = open.last_key_value().map_or(base, |(offset, _)| offset + 1) + beyond;
-                Checkpoint { cut, ledger: Ledger::from_parts(next, open), watermark_ms, wake_at_ms }
+                let account = Account::from_counts(since, counts);
+                Checkpoint { cut, ledger: Ledger::from_parts(next, open), watermark_ms, wake_at_ms, account }
             })
     }
 
@@ -217,7 +250,8 @@ mod tests {
     fn a_lane_in_order_needs_few_bytes() {
         let mut checkpoint = Checkpoint::fresh(1_000_000_000);
         checkpoint.cut = 1_000_000;
-        assert!(checkpoint.metadata().len() < 40, "{}", checkpoint.metadata());
+        (checkpoint.account.ok, checkpoint.account.outputs) = (1_000_000_000, 1_000_000_000);
+        assert!(checkpoint.metadata().len() < 70, "{}", checkpoint.metadata());
     }
 
     #[test]

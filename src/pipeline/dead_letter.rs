@@ -1,6 +1,7 @@
 //! Dead letters: the original record, byte by byte, with headers that say what happened to it.
 
 use super::origin::{FUNCTION, OFFSET, PARTITION, ROUND, TIMESTAMP, TOPIC};
+use super::stamp::Stamp;
 use super::write::{OutRecord, Target, Writer};
 use crate::model::{DeadLetterReason, Function, Header, HeaderBuffer, Record};
 
@@ -27,18 +28,28 @@ pub struct Death<'a> {
 /// Writes the dead letters of one function.
 pub struct DeadLetters {
     function: String,
+    stamp: Stamp,
     headers: HeaderBuffer,
 }
 
 impl DeadLetters {
     /// For `function`.
     pub fn new(function: &Function) -> Self {
-        Self { function: function.name.to_string(), headers: HeaderBuffer::default() }
+        let stamp = Stamp::new(function);
+        Self { function: function.name.to_string(), stamp, headers: HeaderBuffer::default() }
     }
 
     /// Writes `record` to the dead-letter topic, stamped `now_ms`: a dead letter with the original's
-    /// time could be older than the topic keeps, or further ahead than the broker takes.
-    pub fn write<W: Writer>(&mut self, record: &Record<'_>, death: &Death<'_>, now_ms: i64, writer: &mut W) {
+    /// time could be older than the topic keeps, or further ahead than the broker takes. It was read as `read`: the
+    /// same record, but for one that was brought back.
+    pub fn write<W: Writer>(
+        &mut self,
+        (record, read): (&Record<'_>, &Record<'_>),
+        death: &Death<'_>,
+        now_ms: i64,
+        writer: &mut W,
+    ) {
+        self.stamp.begin(read);
         let mut numbers = [itoa::Buffer::new(); 5];
         let [attempts, partition, offset, timestamp, round] = &mut numbers;
         let added: [(&str, &str); 8] = [
@@ -56,6 +67,7 @@ impl DeadLetters {
         let round = (death.round > 0).then(|| (ROUND, round.format(death.round)));
         let added = added.into_iter().chain(round);
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
+        headers.push(self.stamp.header(0, 1));
         writer.write(&OutRecord {
             target: Target::DeadLetter,
             key: record.key,

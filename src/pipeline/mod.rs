@@ -2,6 +2,7 @@
 //! go in; outputs, held events and ledger moves come out. The worker turns those into Kafka calls;
 //! `tidemill test` and the tests drive the same code with no broker and in virtual time.
 
+mod account;
 mod checkpoint;
 mod compare;
 mod dead_letter;
@@ -15,8 +16,10 @@ mod ledger;
 mod origin;
 mod pointer;
 mod process;
+mod stamp;
 mod write;
 
+pub use account::Account;
 pub use checkpoint::{Checkpoint, Damaged, METADATA_LIMIT};
 pub use dead_letter::{DeadLetters, Death, MAX_ERROR_BYTES};
 pub use decode::{Intake, Poison};
@@ -29,4 +32,5 @@ pub use ledger::Ledger;
 pub use origin::{FUNCTION, Place, PlaceError, ROUND, own_headers_of};
 pub use pointer::Pointer;
 pub use process::{End, Pass, Pipeline, Settled};
+pub use stamp::{ORIGIN, Origin};
 pub use write::{OutRecord, Target, Writer, Written};

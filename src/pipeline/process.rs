@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, Death};
 use super::decode::{Intake, Poison};
-use super::emit::Router;
+use super::emit::{Routed, Router};
 use super::invoke::{Call, Handler};
 use super::origin::{Place, PlaceError, own_headers_of};
 use super::write::Writer;
@@ -16,8 +16,10 @@ use crate::model::{
 /// How one pass of a record ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settled {
-    /// Handled; so many outputs found no sink that takes them.
+    /// Handled.
     Ok {
+        /// Records written to sinks.
+        written: u32,
         /// Outputs that no sink took.
         unrouted: u32,
     },
@@ -194,9 +196,10 @@ impl Pipeline {
                 return self.bury(pass, end, writer);
             }
         }
+        self.router.begin(pass.record);
         let Some(handler) = &mut self.handler else {
             return match self.router.passthrough(&event, writer) {
-                Ok(routed) => Settled::Ok { unrouted: routed.unrouted },
+                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
                 Err(error) => {
                     drop(event);
                     self.poison(pass, pass.failed, &Poison::from(error), writer)
@@ -213,7 +216,7 @@ impl Pipeline {
         };
         match handler.call(&call, &mut self.outbox) {
             Outcome::Ok => match self.router.route(&event, &self.outbox, writer) {
-                Ok(routed) => Settled::Ok { unrouted: routed.unrouted },
+                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
                 Err(error) => {
                     drop(event);
                     self.poison(pass, pass.failed + 1, &Poison::from(error), writer)
@@ -303,7 +306,7 @@ impl Pipeline {
         let round = place.map_or(0, |place| place.round);
         let record = place.map_or(*pass.record, |place| place.record(pass.record, pass.record.headers));
         let death = Death { reason, error: &error, attempts, round };
-        self.dead_letters.write(&record, &death, pass.now.wall_ms, writer);
+        self.dead_letters.write((&record, pass.record), &death, pass.now.wall_ms, writer);
         Settled::DeadLetter { reason, error, called }
     }
 }

@@ -226,8 +226,9 @@ impl Worker {
                 CallOverran { topic, partition, offset, took, limit }.emit(&mut self.meter);
             }
         }
+        lane.track.checkpoint.account.add(&settled);
         match settled {
-            Settled::Ok { unrouted } => {
+            Settled::Ok { unrouted, .. } => {
                 self.meter.ok();
                 (0..unrouted).for_each(|_| self.meter.unrouted());
             }

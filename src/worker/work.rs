@@ -203,7 +203,7 @@ impl Worker {
         self.meter.consumed();
         let took = |clock: &dyn Clock| clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
         match settled {
-            Settled::Ok { unrouted } => {
+            Settled::Ok { unrouted, .. } => {
                 tally.ok += 1;
                 self.meter.ok();
                 (0..unrouted).for_each(|_| self.meter.unrouted());
@@ -233,6 +233,7 @@ impl Worker {
             let took = took(self.config.clock.as_ref());
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }
+        lane.track.checkpoint.account.add(&settled);
         self.desk.finished_at_once(&mut lane.track, record.offset);
         Ok(Some(Next::Advance))
     }

@@ -8,7 +8,8 @@ use crate::scene::{Recorder, Stored, TIME_MS, function};
 fn bury(stored: &Stored, error: &str) -> crate::scene::Written {
     let mut writer = Recorder::default();
     let death = Death { reason: DeadLetterReason::Exhausted, error, attempts: 12, round: 0 };
-    DeadLetters::new(&function(Vec::new())).write(&stored.record(), &death, TIME_MS + 9, &mut writer);
+    let record = stored.record();
+    DeadLetters::new(&function(Vec::new())).write((&record, &record), &death, TIME_MS + 9, &mut writer);
     writer.0.remove(0)
 }
 
@@ -16,7 +17,7 @@ fn names(written: &crate::scene::Written) -> Vec<&str> {
     written.headers.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-const ADDED: [&str; 8] = [
+const ADDED: [&str; 9] = [
     "tidemill-function",
     "tidemill-reason",
     "tidemill-error",
@@ -25,6 +26,7 @@ const ADDED: [&str; 8] = [
     "tidemill-partition",
     "tidemill-offset",
     "tidemill-timestamp",
+    "tidemill-origin",
 ];
 
 #[test]
@@ -46,6 +48,7 @@ fn key_value_and_headers_survive_and_the_reason_is_added() {
         "3",
         "42",
         "1700000000500",
+        "default/receipts/rides/3/42/0/1",
     ]) {
         assert_eq!(written.header(name), Some(value));
     }

@@ -14,6 +14,7 @@ mod malformed_records_are_poison;
 mod mutated_records;
 mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;
+mod outputs_name_their_origin;
 mod plugin;
 mod readme;
 mod redriven_events_are_what_they_were;

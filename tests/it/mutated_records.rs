@@ -215,7 +215,7 @@ fn every_mutated_record_is_accounted_for() {
                 let mut written = Recorder::default();
                 let settled = pipeline.process(&pass, &mut written);
                 let end = match &settled {
-                    Settled::Ok { unrouted } => {
+                    Settled::Ok { unrouted, .. } => {
                         assert_eq!(written.0.len() as u32 + unrouted, 1, "{record:?}");
                         assert!(written.0.iter().all(|out| out.target != Target::DeadLetter));
                         "ok"

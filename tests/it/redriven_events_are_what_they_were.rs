@@ -78,7 +78,7 @@ fn run(function: Function, handler: Option<Witness>, stored: &Stored) -> (Settle
 fn the_handler_sees_the_event_of_its_source() {
     let seen = Witness::default();
     let (settled, _) = run(two_sources(), Some(seen.clone()), &redriven("x", "payments"));
-    assert_eq!(settled, Settled::Ok { unrouted: 0 });
+    assert_eq!(settled, Settled::Ok { written: 0, unrouted: 0 });
     let expected = "payment payments/7@99 at 1234 key p-1 headers [\"payer\"]";
     assert_eq!(*seen.0.lock().unwrap(), [expected]);
 }
@@ -98,7 +98,7 @@ fn the_filters_are_those_of_its_source() {
         tests: vec![tidemill::model::FieldTest::Exists(true)],
     }];
     assert_eq!(run(function.clone(), None, &redriven("x", "payments")).0, Settled::Filtered);
-    assert_eq!(run(function, None, &redriven("x", "rides")).0, Settled::Ok { unrouted: 0 });
+    assert_eq!(run(function, None, &redriven("x", "rides")).0, Settled::Ok { written: 1, unrouted: 0 });
 }
 
 #[test]

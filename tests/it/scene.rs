@@ -192,6 +192,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
             dead_letter_topic: "receipts.dlq".to_owned(),
             redrive_topic: "receipts.redrive".to_owned(),
             max_event_age: Duration::ZERO,
+            origin_headers: false,
         },
         workers: 1,
         kafka: KafkaSettings::default(),

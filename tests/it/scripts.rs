@@ -286,6 +286,7 @@ impl Play {
         let track = self.worker.tracks[lane].as_mut().unwrap();
         let seen = |attempts: &Option<u32>| Seen { lane, offset: ticket.offset, attempts: *attempts };
         self.worker.staged.extend(outputs.iter().map(seen));
+        track.checkpoint.account.add(settled);
         let went_well = match settled {
             Settled::Retry { after, .. } => {
                 let chance = (self.now, self.dice.below(100) as f64 / 100.0);
@@ -369,7 +370,7 @@ impl Play {
             let lane = self.lane_of(ticket.lane);
             match lane.filter(|_| is_current) {
                 Some(lane) => Some(self.call((lane, ticket.offset), failed, ticket.is_probe)),
-                None => Some((Settled::Ok { unrouted: 0 }, vec![None])),
+                None => Some((Settled::Ok { written: 1, unrouted: 0 }, vec![None])),
             }
         };
         let thread = &mut self.worker.threads[number];
@@ -488,6 +489,13 @@ impl Play {
             let mut last_of_key: BTreeMap<Option<&str>, i64> = BTreeMap::new();
             let of_lane: Vec<&Seen> = self.broker.visible.iter().filter(|seen| seen.lane == lane).collect();
             assert_eq!(of_lane.len(), log.len(), "each event ends once");
+            let account = self.checkpoint(lane).account;
+            assert_eq!(account.consumed(), log.len() as u64, "the account is balanced: {account:?}");
+            let dead = of_lane.iter().filter(|seen| seen.attempts.is_some()).count() as u64;
+            assert_eq!(
+                (account.dead_letters, account.outputs + account.skipped),
+                (dead, log.len() as u64 - dead)
+            );
             for seen in of_lane {
                 let logged = &log[seen.offset as usize];
                 match (logged.fate, seen.attempts) {

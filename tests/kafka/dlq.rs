@@ -17,9 +17,7 @@ const WITHIN: Duration = Duration::from_secs(90);
 
 /// Runs `tidemill dlq VERB MANIFEST ARGS…` to its end.
 fn dlq(stage: &Stage, verb: &str, args: &[&str]) -> Output {
-    let manifest = stage.manifest();
-    let manifest = manifest.to_str().expect("text");
-    tidemill(&[&["dlq", verb, manifest], args, &["--brokers", cluster().brokers()]].concat())
+    stage.tidemill(&["dlq", verb], args)
 }
 
 fn tidemill(args: &[&str]) -> Output {

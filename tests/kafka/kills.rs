@@ -16,7 +16,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn each_event_has_one_result_however_often_workers_are_killed() {
-    let stage = Stage::new(cluster(), "kills", 4).with_short_sessions();
+    let stage = Stage::new(cluster(), "kills", 4)
+        .with_short_sessions()
+        .with("/spec/delivery/originHeaders", json!(true));
     chaos(&stage, |_, record| record);
 }
 
@@ -26,6 +28,7 @@ fn calls_side_by_side_retries_and_dead_letters_survive_kills_too() {
         .with_short_sessions()
         .with_trial()
         .with("/spec/handler/concurrency", json!(16))
+        .with("/spec/delivery/originHeaders", json!(true))
         .with("/spec/delivery/retry", json!({ "maxAttempts": 30, "initial": "20ms", "max": "100ms" }));
     chaos(&stage, |n, record| match n % 50 {
         7 => record.header("reject", "as-asked"),
@@ -90,6 +93,8 @@ fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) 
     };
     let results = cluster().read_all_ended(&stage.sink);
     assert_each_ends_once(count, &results, &dead);
+    let audit = stage.tidemill(&["audit"], &[]);
+    assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
 }
 
 fn number(variable: &str) -> Option<u64> {

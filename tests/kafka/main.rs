@@ -5,6 +5,7 @@
 mod harness;
 
 mod admin;
+mod audit;
 mod broker_outage;
 mod command_line;
 mod crashes;

@@ -151,7 +151,7 @@ fn outcome(happening: &Happening, names_function: bool) -> Line {
     // A message may have several lines.
     let brief = |text: &str| brief(Some(text.as_bytes())).into_owned();
     match settled {
-        Settled::Ok { unrouted } => {
+        Settled::Ok { unrouted, .. } => {
             let line = line.add(Paint::Green, format!("  ✓{name}")).add(Paint::Dim, took);
             match unrouted {
                 0 => line,
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_event_its_outcome_and_its_outputs_take_a_line_each() {
-        let ok = happening(Settled::Ok { unrouted: 0 });
+        let ok = happening(Settled::Ok { written: 0, unrouted: 0 });
         // 2023-11-14T22:13:20Z.
         assert_eq!(incoming(&ok.record, 1_700_000_000_000).render(PLAIN), "22:13:20 → in key=k {\"a\": 1}\n");
         assert_eq!(outcome(&ok, false).render(PLAIN), "  ✓ 12 µs\n");
@@ -268,7 +268,7 @@ mod tests {
         let (reason, error) = (DeadLetterReason::Rejected, "no\nfare".to_owned());
         let message = "down".to_owned();
         for (settled, shown) in [
-            (Settled::Ok { unrouted: 2 }, "  ✓ 12 µs, taken by no sink: 2\n"),
+            (Settled::Ok { written: 0, unrouted: 2 }, "  ✓ 12 µs, taken by no sink: 2\n"),
             (Settled::Skipped, "  – skipped 12 µs\n"),
             (Settled::Filtered, "  – filtered\n"),
             (Settled::DeadLetter { reason, error, called: None }, "  ✗ rejected: no fare ⇒ mill.dlq\n"),

@@ -130,12 +130,12 @@ mod tests {
         let retry = Settled::Retry { after: None, message: String::new(), is_panic: false };
         flow.happened(&passed(&mill, retry, Vec::new()));
         assert_eq!(flow.unread_bytes("grain"), 1100, "an event that is tried again is not finished");
-        flow.happened(&passed(&mill, Settled::Ok { unrouted: 0 }, vec![record("flour")]));
+        flow.happened(&passed(&mill, Settled::Ok { written: 1, unrouted: 0 }, vec![record("flour")]));
         assert_eq!(flow.unread_bytes("grain"), 1100, "the slowest reader counts");
         flow.happened(&passed(&taster, Settled::Skipped, Vec::new()));
         assert_eq!(flow.unread_bytes("grain"), 0);
         assert!(!flow.is_through(), "the bakery has still to read the flour");
-        flow.happened(&passed(&bakery, Settled::Ok { unrouted: 0 }, vec![record("bread")]));
+        flow.happened(&passed(&bakery, Settled::Ok { written: 1, unrouted: 0 }, vec![record("bread")]));
         assert!(flow.is_through(), "bread is read by nobody");
     }
 

@@ -33,7 +33,7 @@ impl Totals {
     /// Counts one pass of an event.
     pub fn add(&mut self, happening: &Happening) {
         match &happening.settled {
-            Settled::Ok { unrouted } => {
+            Settled::Ok { unrouted, .. } => {
                 self.ok += 1;
                 self.unrouted += u64::from(*unrouted);
             }

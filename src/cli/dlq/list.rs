@@ -10,7 +10,7 @@ use clap::Args;
 use super::choice::Choice;
 use super::letter::{Letter, time};
 use super::read::Log;
-use super::{Global, Output, Whose, redrive_group};
+use super::{Global, Output, Which, redrive_group};
 use crate::cli::connect;
 use crate::cli::tail::{Shown, is_broken_pipe};
 
@@ -29,7 +29,7 @@ error. With --output json: one document a letter, with everything; `event` is as
 have it.")]
 pub struct List {
     #[command(flatten)]
-    whose: Whose,
+    which: Which,
     #[command(flatten)]
     choice: Choice,
 }
@@ -45,7 +45,7 @@ impl List {
     }
 
     fn print(&self, global: &Global, out: &mut impl Write) -> anyhow::Result<()> {
-        let function = self.whose.function()?;
+        let function = self.which.function()?;
         let name = function.name.to_string();
         let topic = &function.delivery.dead_letter_topic;
         let mut log = Log::open(&connect::cluster_or_dev(global)?, topic, &redrive_group(&function))?;

@@ -1,15 +1,11 @@
 //! `tidemill dlq`: dead letters that can be looked at and brought back. One file a sub-verb; [`letter`] is what they
 //! all speak of, [`read`] where they get it, [`choice`] which of them is meant, [`progress`] which went back already.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::{Global, Output};
-use crate::manifest;
+use super::{Global, Output, Which};
 use crate::model::Function;
 
 mod case;
@@ -52,24 +48,6 @@ impl DlqArgs {
             Verb::List(list) => list.run(global),
             Verb::Show(show) => show.run(global),
             Verb::Redrive(redrive) => redrive.run(global),
-        }
-    }
-}
-
-/// Whose dead letters are meant.
-#[derive(Debug, Args)]
-struct Whose {
-    /// The function's manifest, or its folder
-    #[arg(value_name = "FILE|DIR")]
-    path: PathBuf,
-}
-
-impl Whose {
-    fn function(&self) -> anyhow::Result<Arc<Function>> {
-        let mut functions = manifest::load(std::slice::from_ref(&self.path))?;
-        match (functions.pop(), functions.is_empty()) {
-            (Some(function), true) => Ok(Arc::new(function)),
-            _ => bail!("{} holds several functions: give the manifest of one", self.path.display()),
         }
     }
 }

@@ -9,14 +9,10 @@ use anyhow::{Context as _, bail};
 
 use super::letter::{Id, Kept};
 use super::progress::Redriven;
+use crate::cli::scan::{self, SILENT_FOR, Stretch};
 use crate::kafka::admin::{Isolation, OffsetAt};
-use crate::kafka::{Admin, Cluster, Commit, Consumer, ConsumerConfig, Fetched, GroupEvent, Partition};
-use crate::model::{Clock as _, Record, SystemClock};
-
-/// How long the brokers may be silent.
-const SILENT_FOR: Duration = Duration::from_secs(30);
-/// How long one wait for them lasts.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::kafka::{Admin, Cluster, Commit, Consumer, ConsumerConfig, Partition};
+use crate::model::Record;
 
 /// How long somebody who only looks waits for what was redriven.
 pub const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -191,7 +187,9 @@ impl Log {
         let starts: Vec<_> =
             ranges.iter().map(|&(partition, from, _)| (self.partition(partition), from)).collect();
         self.consumer.rewind(&starts, SILENT_FOR)?;
-        self.pump(ranges, visit)
+        let stretch = |&(partition, from, to): &_| Stretch { partition: self.partition(partition), from, to };
+        let stretches: Vec<_> = ranges.iter().map(stretch).collect();
+        scan::read(&mut self.consumer, &stretches, visit)
     }
 
     /// Takes all partitions over, each at its end, and waits until they are read from: finding their brokers takes most
@@ -199,53 +197,14 @@ impl Log {
     /// librdkafka ends the forwarding of a queue some time after its partition was released, and if that was
     /// assigned again meanwhile, nothing ever comes.
     fn assign(&mut self) -> anyhow::Result<()> {
-        let all: Vec<_> =
-            self.bounds.iter().zip(0..).map(|(&(_, end), partition)| (partition, end, end)).collect();
-        let starts: Vec<_> =
-            all.iter().map(|&(partition, end, _)| (self.partition(partition), end)).collect();
-        self.consumer.assign(&starts)?;
+        let ends: Vec<_> =
+            self.bounds.iter().zip(0..).map(|(&(_, end), number)| (self.partition(number), end)).collect();
+        self.consumer.assign(&ends)?;
         self.is_assigned = true;
-        let _ = self.pump(&all, &mut |_| Ok(ControlFlow::Continue(())))?;
+        // The mark at the end is all that comes.
+        let stretch = |(partition, end): (Partition, i64)| Stretch { partition, from: end - 1, to: end };
+        let stretches: Vec<_> = ends.into_iter().map(stretch).collect();
+        let _ = scan::read(&mut self.consumer, &stretches, &mut |_| Ok(ControlFlow::Continue(())))?;
         Ok(())
-    }
-
-    fn pump(
-        &mut self,
-        ranges: &[(i32, i64, i64)],
-        visit: &mut dyn FnMut(&Record<'_>) -> anyhow::Result<ControlFlow<()>>,
-    ) -> anyhow::Result<ControlFlow<()>> {
-        let mut left: HashMap<i32, i64> = ranges.iter().map(|&(partition, _, to)| (partition, to)).collect();
-        let clock = SystemClock::start();
-        let mut heard_at = clock.now().elapsed;
-        let mut trouble = None;
-        while !left.is_empty() {
-            if let Some(GroupEvent::Trouble(error) | GroupEvent::Away(error)) = self.consumer.group_event() {
-                trouble = Some(error);
-            }
-            let now = clock.now().elapsed;
-            if self.consumer.fill(LOOK_EVERY) > 0 {
-                heard_at = now;
-            } else if now.saturating_sub(heard_at) > SILENT_FOR {
-                let reason = trouble.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
-                bail!("{} could not be read for {SILENT_FOR:?}: {reason}", self.topic);
-            }
-            while let Some(fetched) = self.consumer.head() {
-                match fetched {
-                    Fetched::Record(record) => {
-                        let end = left.get(&record.partition).copied();
-                        if end.is_some_and(|end| record.offset + 1 >= end) {
-                            left.remove(&record.partition);
-                        }
-                        if end.is_some_and(|end| record.offset < end) && visit(&record)?.is_break() {
-                            return Ok(ControlFlow::Break(()));
-                        }
-                    }
-                    Fetched::End { partition, .. } => drop(left.remove(&partition)),
-                    Fetched::Error { topic, partition, text, .. } => bail!("{topic}/{partition}: {text}"),
-                }
-                self.consumer.advance();
-            }
-        }
-        Ok(ControlFlow::Continue(()))
     }
 }

@@ -20,7 +20,7 @@ use super::list::{Summary, line, width};
 use super::order::{Entry, arrange};
 use super::progress::Redriven;
 use super::read::{LOOK_WITHIN, Log};
-use super::{Global, Output, Whose, redrive_group};
+use super::{Global, Output, Which, redrive_group};
 use crate::cli::invoke::place;
 use crate::cli::{connect, run};
 use crate::kafka::{
@@ -63,7 +63,7 @@ topic counts.
 Exit codes: 0 all that was chosen went; 1 something could not go, or an error; 2 an invalid manifest.")]
 pub struct Redrive {
     #[command(flatten)]
-    whose: Whose,
+    which: Which,
     /// These only, as `dlq list` shows them; all that the filters take when left out
     #[arg(value_name = "PARTITION@OFFSET")]
     ids: Vec<Id>,
@@ -93,7 +93,7 @@ struct Plan {
 
 impl Redrive {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let function = self.whose.function()?;
+        let function = self.which.function()?;
         run::init_logs(&global.platform()?)?;
         // The embedded broker keeps no transactional offsets, so nothing could be promised there.
         let cluster = connect::cluster(global)?;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::letter::{Id, Letter, time};
 use super::read::Log;
-use super::{Global, Output, Whose, case, redrive_group};
+use super::{Global, Output, Which, case, redrive_group};
 use crate::cli::connect;
 use crate::cli::tail::Shown;
 use crate::cli::test::CASES;
@@ -21,7 +21,7 @@ use crate::cli::test::CASES;
     tidemill invoke functions/ride-receipts --event -")]
 pub struct Show {
     #[command(flatten)]
-    whose: Whose,
+    which: Which,
     /// Which one, as `dlq list` shows it
     #[arg(value_name = "PARTITION@OFFSET")]
     id: Id,
@@ -32,7 +32,7 @@ pub struct Show {
 
 impl Show {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let function = self.whose.function()?;
+        let function = self.which.function()?;
         let name = function.name.to_string();
         let topic = &function.delivery.dead_letter_topic;
         let mut log = Log::open(&connect::cluster_or_dev(global)?, topic, &redrive_group(&function))?;

@@ -18,9 +18,10 @@ pub use error::EmitError;
 
 use super::filter::Filters;
 
+use super::stamp::{self, Stamp};
 use super::write::{OutRecord, Target, Writer};
 use crate::codec::{json, media_type};
-use crate::model::{CloudEventsMode, Event, Format, Function, Header, HeaderBuffer, Outbox, Sink};
+use crate::model::{CloudEventsMode, Event, Format, Function, Header, HeaderBuffer, Outbox, Record, Sink};
 use cloudevents::MadeUp;
 use output::Output;
 use trace::Trace;
@@ -39,6 +40,8 @@ pub struct Router {
     /// The function's name, without the namespace, which is in the default source.
     function: String,
     routes: Vec<Route>,
+    /// Names the origin of each output, if the manifest asks for that.
+    stamp: Option<Stamp>,
     plan: Vec<Planned>,
     scratch: Vec<u8>,
     headers: HeaderBuffer,
@@ -68,10 +71,19 @@ impl Router {
         Self {
             function: function.name.name.clone(),
             routes: function.sinks.iter().map(route).collect(),
+            stamp: function.delivery.origin_headers.then(|| Stamp::new(function)),
             plan: Vec::new(),
             scratch: Vec::new(),
             headers: HeaderBuffer::default(),
             event_headers: HeaderBuffer::default(),
+        }
+    }
+
+    /// What is routed next is made of `record`, which stands where the function read it.
+    #[inline]
+    pub fn begin(&mut self, record: &Record<'_>) {
+        if let Some(stamp) = &mut self.stamp {
+            stamp.begin(record);
         }
     }
 
@@ -114,23 +126,25 @@ impl Router {
             n += 1;
             Ok(())
         })?;
-        let mut plan = self.plan.iter().peekable();
+        let of = self.plan.len() as u32;
+        let mut plan = self.plan.iter().zip(0..).peekable();
         let mut n = 0;
         let Ok(()) = outbox.visit(|emit| -> Result<(), Infallible> {
-            while let Some(planned) = plan.next_if(|planned| planned.n == n) {
+            while let Some((planned, number)) = plan.next_if(|(planned, _)| planned.n == n) {
                 let output = Output::new(emit, event, &self.function, n);
                 let encoder = Encoder {
                     sink: &self.routes[planned.sink].sink,
                     place: planned.sink,
                     rendered: &self.scratch[planned.rendered.clone()],
                     trace: &trace,
+                    origin: self.stamp.as_mut().map(|stamp| stamp.header(number, of)),
                 };
                 encoder.write(&output, &mut self.headers, writer);
             }
             n += 1;
             Ok(())
         });
-        Ok(Routed { written: self.plan.len() as u32, unrouted })
+        Ok(Routed { written: of, unrouted })
     }
 
     /// One output for the one sink, the usual case: all or nothing without a plan.
@@ -141,7 +155,7 @@ impl Router {
         trace: &Trace<'_>,
         writer: &mut W,
     ) -> Result<Routed, EmitError> {
-        let Self { function, routes, scratch, headers, .. } = self;
+        let Self { function, routes, stamp, scratch, headers, .. } = self;
         let mut routed = Routed::default();
         scratch.clear();
         outbox.visit(|emit| {
@@ -156,7 +170,9 @@ impl Router {
             };
             let sink = &routes[place].sink;
             let rendered = prepare(&output, sink, trace, scratch)?;
-            Encoder { sink, place, rendered: &scratch[rendered], trace }.write(&output, headers, writer);
+            let origin = stamp.as_mut().map(|stamp| stamp.header(0, 1));
+            Encoder { sink, place, rendered: &scratch[rendered], trace, origin }
+                .write(&output, headers, writer);
             routed.written += 1;
             Ok(())
         })?;
@@ -228,6 +244,7 @@ struct Encoder<'h> {
     place: usize,
     rendered: &'h [u8],
     trace: &'h Trace<'h>,
+    origin: Option<Header<'h>>,
 }
 
 impl<'h> Encoder<'h> {
@@ -241,7 +258,7 @@ impl<'h> Encoder<'h> {
         };
         if self.sink.format != Format::CloudEvents {
             let implied = output.emit.content_type.or(implied_content_type(self.sink.format));
-            if implied.is_none() && self.trace.is_empty() {
+            if implied.is_none() && self.trace.is_empty() && self.origin.is_none() {
                 out.headers = output.emit.headers;
                 return writer.write(&out);
             }
@@ -251,6 +268,7 @@ impl<'h> Encoder<'h> {
                 headers.push(Header { name: "content-type", value: Some(media_type.as_bytes()) });
             }
             self.trace.push_headers(output.emit.headers, false, &mut headers);
+            stamp::push(self.origin, &mut headers);
             writer.write(&OutRecord { headers: &headers, ..out });
             buffer.put_back(headers);
             return;
@@ -268,6 +286,7 @@ impl<'h> Encoder<'h> {
                 out.value = Some(self.rendered);
             }
         }
+        stamp::push(self.origin, &mut headers);
         writer.write(&OutRecord { headers: &headers, ..out });
         buffer.put_back(headers);
     }

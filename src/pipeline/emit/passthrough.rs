@@ -4,6 +4,7 @@
 //! `cloudevents` sink that gets an event in another mode, or one that is no CloudEvent, has it encoded
 //! anew; a CloudEvent then keeps all its attributes and gets none besides.
 
+use super::super::stamp;
 use super::super::write::{OutRecord, Target, Writer};
 use super::output::Output;
 use super::trace::Trace;
@@ -32,20 +33,21 @@ impl Router {
             };
             self.plan.push(Planned { n: 0, sink: place, rendered });
         }
-        for planned in &self.plan {
+        let of = self.plan.len() as u32;
+        for (planned, number) in self.plan.iter().zip(0..) {
+            let origin = self.stamp.as_mut().map(|stamp| stamp.header(number, of));
             let sink = &self.routes[planned.sink].sink;
             if is_unchanged(event, sink) {
-                write_unchanged(event, (planned.sink, sink), &mut self.headers, writer);
+                write_unchanged(event, (planned.sink, sink), origin, &mut self.headers, writer);
                 continue;
             }
             let rendered = &self.scratch[planned.rendered.clone()];
-            let encoder = Encoder { sink, place: planned.sink, rendered, trace: &trace };
+            let encoder = Encoder { sink, place: planned.sink, rendered, trace: &trace, origin };
             as_output(event, &self.function, &names, &mut self.event_headers, |output| {
                 encoder.write(output, &mut self.headers, writer);
             });
         }
-        let written = self.plan.len() as u32;
-        Ok(Routed { written, unrouted: u32::from(written == 0) })
+        Ok(Routed { written: of, unrouted: u32::from(of == 0) })
     }
 }
 
@@ -86,6 +88,7 @@ fn added_partition_key<'e>(event: &'e Event<'_>, sink: &Sink) -> Option<&'e [u8]
 fn write_unchanged<W: Writer>(
     event: &Event<'_>,
     (place, sink): (usize, &Sink),
+    origin: Option<Header<'_>>,
     buffer: &mut HeaderBuffer,
     writer: &mut W,
 ) {
@@ -105,7 +108,7 @@ fn write_unchanged<W: Writer>(
     if let Some(key) = &own_key {
         out.key = Some(key.as_bytes());
     }
-    if implied.is_none() && added.is_none() && event.record.headers().is_empty() {
+    if implied.is_none() && added.is_none() && origin.is_none() && event.record.headers().is_empty() {
         return writer.write(&out);
     }
     let mut headers = buffer.lend();
@@ -118,6 +121,7 @@ fn write_unchanged<W: Writer>(
     if added.is_some() {
         headers.push(Header { name: "ce_partitionkey", value: added });
     }
+    stamp::push(origin, &mut headers);
     writer.write(&OutRecord { headers: &headers, ..out });
     buffer.put_back(headers);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -138,6 +139,13 @@ impl Stage {
         ];
         all.extend(env);
         Worker::spawn_with(self.folder.path(), who, args, &all)
+    }
+
+    /// Runs `tidemill VERB MANIFEST ARGS…` on the stage's broker to its end.
+    pub fn tidemill(&self, verb: &[&str], args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.args(verb).arg(self.manifest()).args(args).args(["--brokers", self.kafka.brokers()]);
+        command.env_remove("TIDEMILL_BROKERS").output().expect("tidemill runs")
     }
 
     /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
