@@ -10,7 +10,9 @@ use tidemill::model::{Clock as _, SystemClock};
 
 use serde_json::json;
 
-use crate::harness::{Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster};
+use crate::harness::{
+    Dice, Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster, number_in_env,
+};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -43,8 +45,8 @@ fn calls_side_by_side_retries_and_dead_letters_survive_kills_too() {
 
 /// Kills, stops and starts workers under load, and looks at what became of each event.
 fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) {
-    let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
-    let seed = number("TIDEMILL_TEST_SEED").unwrap_or(SystemClock::start().now().wall_ms as u64);
+    let kills: u32 = number_in_env("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
+    let seed = number_in_env("TIDEMILL_TEST_SEED").unwrap_or(SystemClock::start().now().wall_ms as u64);
     // Shown when the test fails.
     println!("TIDEMILL_TEST_SEED={seed} TIDEMILL_TEST_KILLS={kills}");
     let mut dice = Dice(seed);
@@ -95,22 +97,4 @@ fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) 
     assert_each_ends_once(count, &results, &dead);
     let audit = stage.tidemill(&["audit"], &[]);
     assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Dice(u64);
-
-impl Dice {
-    /// 0 up to and without `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % sides as u64) as usize
-    }
 }

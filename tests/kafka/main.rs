@@ -25,6 +25,7 @@ mod pause;
 mod rebalance;
 mod refused_outputs;
 mod retries;
+mod scripts;
 mod shutdown;
 mod slow_calls;
 mod start_offsets;

@@ -18,6 +18,7 @@
 
 mod broker;
 mod client;
+mod dice;
 mod follower;
 mod kafka_home;
 mod listener;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
+pub use dice::{Dice, number_in_env};
 pub use follower::Follower;
 pub use listener::Listeners;
 pub use load::{Load, assert_each_ends_once, assert_each_once, assert_none_lost};

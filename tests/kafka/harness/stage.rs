@@ -20,6 +20,7 @@ use super::worker::Worker;
 /// until it is given one: events go on as they came.
 pub struct Stage {
     kafka: Kafka,
+    admin: OnceLock<Admin>,
     folder: tempfile::TempDir,
     manifest: Value,
     /// The function's name.
@@ -56,7 +57,16 @@ impl Stage {
             },
         });
         let folder = tempfile::Builder::new().prefix("tidemill-test-stage-").tempdir().expect("a folder");
-        Self { kafka: kafka.clone(), folder, manifest, name, source, sink, dead_letters }
+        Self {
+            kafka: kafka.clone(),
+            admin: OnceLock::new(),
+            folder,
+            manifest,
+            name,
+            source,
+            sink,
+            dead_letters,
+        }
     }
 
     /// Sets a field of the manifest by its JSON pointer: `/spec/delivery/retry`.
@@ -162,21 +172,24 @@ impl Stage {
         self.folder.path().join("calls")
     }
 
+    fn admin(&self) -> &Admin {
+        self.admin.get_or_init(|| Admin::new(&self.kafka.as_cluster()).expect("a client"))
+    }
+
     /// What the group has committed for each partition of the source.
     pub fn committed(&self) -> Vec<Option<i64>> {
-        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
         let partitions = self.partitions();
-        let committed = admin.committed(&self.group(), Some(&partitions), true).expect("the broker answers");
+        let committed =
+            self.admin().committed(&self.group(), Some(&partitions), true).expect("the broker answers");
         committed.into_iter().map(|committed| committed.offset).collect()
     }
 
     /// Where each partition of the source ends, as Kafka's tools count it.
     pub fn ends(&self) -> Vec<Option<i64>> {
-        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
         let partitions = self.partitions();
         let latest = |partition: &Partition| (self.source.as_str(), partition.partition, OffsetAt::Latest);
         let asked: Vec<_> = partitions.iter().map(latest).collect();
-        admin.list_offsets(&asked, Isolation::ReadUncommitted).expect("the broker answers")
+        self.admin().list_offsets(&asked, Isolation::ReadUncommitted).expect("the broker answers")
     }
 
     /// Waits until nothing is left to read: the lag of every partition is 0.
@@ -195,8 +208,7 @@ impl Stage {
 
     /// The members of the group; one that leaves and joins again has another id.
     pub fn member_ids(&self) -> Vec<String> {
-        let admin = Admin::new(&self.kafka.as_cluster()).expect("a client");
-        let group = admin.group(&self.group()).expect("the broker answers");
+        let group = self.admin().group(&self.group()).expect("the broker answers");
         group.members.into_iter().map(|member| member.member_id).collect()
     }
 
