@@ -168,7 +168,7 @@ const DEFAULTS: [(&str, &str); 9] = [
     // A read_committed fetch may sit out this time after a commit: it bounds latency.
     ("fetch.wait.max.ms", "100"),
     ("queued.min.messages", "100000"),
-    // Counts per partition, because partition queues are split.
+    // Of all partitions together, because their queues are forwarded to one: librdkafka looks at its size.
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.message.max.bytes", "1048576"),
     ("session.timeout.ms", "10000"),

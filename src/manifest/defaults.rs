@@ -1,6 +1,6 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
-use super::spec::{Circuit, Delivery, DurationText, Retry, Scale};
+use super::spec::{Circuit, Delivery, DurationText, Limits, Retry, Scale};
 use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
 
 pub(super) fn namespace() -> String {
@@ -116,6 +116,10 @@ pub(super) fn max_event_age() -> DurationText {
     text("0s")
 }
 
+pub(super) fn memory() -> String {
+    "256Mi".to_owned()
+}
+
 pub(super) fn min() -> u32 {
     0
 }
@@ -157,6 +161,12 @@ impl Default for Circuit {
 impl Default for Scale {
     fn default() -> Self {
         Self { min: min() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: memory() }
     }
 }
 

@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::filter::written;
 use super::spec::{
     ApiVersion, Circuit, CloudEvents, Create, DeadLetter, Delivery, DurationText, FunctionKind,
-    FunctionManifest, Handler, Kafka, Key, Metadata, Retry, Scale, Sink, Source, Spec, Time,
+    FunctionManifest, Handler, Kafka, Key, Limits, Metadata, Retry, Scale, Sink, Source, Spec, Time,
 };
 use super::text;
 use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
 /// Keys in the order in which a person writes them; others follow by the alphabet.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "apiVersion",
     "kind",
     "metadata",
@@ -37,6 +37,7 @@ const ORDER: [&str; 24] = [
     "sinks",
     "delivery",
     "scale",
+    "limits",
     "kafka",
 ];
 
@@ -72,6 +73,7 @@ fn manifest(function: &Function) -> FunctionManifest {
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),
             scale: Scale { min: function.workers },
+            limits: Limits { memory: text::size_text(function.memory) },
             kafka: Kafka {
                 consumer: function.kafka.consumer.clone(),
                 producer: function.kafka.producer.clone(),

@@ -55,10 +55,24 @@ impl Resolver<'_> {
             sinks: indexed("spec.sinks", spec.sinks, |path, sink| self.sink(path, sink, sinks, &name)),
             delivery: self.delivery(spec.delivery, &name),
             workers: spec.scale.min.max(1),
+            memory: self.memory(&spec.limits.memory),
             kafka: self.kafka(spec.kafka),
             file: file.to_owned(),
             name,
         }
+    }
+
+    fn memory(&mut self, text: &str) -> u64 {
+        /// Below, the clients' queues would hold less than a few fetches.
+        const LEAST: u64 = 16 << 20;
+        let memory = text::size(text).and_then(|bytes| match bytes {
+            LEAST.. => Ok(bytes),
+            _ => Err(format!("{text} is too little to work with: at least 16Mi")),
+        });
+        memory.unwrap_or_else(|message| {
+            self.document.refuse("spec.limits.memory", message);
+            LEAST
+        })
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {

@@ -77,9 +77,24 @@ pub(super) struct Spec {
     /// How many workers run.
     #[serde(default)]
     pub scale: Scale,
+    /// What one of its workers may take up.
+    #[serde(default)]
+    pub limits: Limits,
     /// librdkafka settings that pass through.
     #[serde(default)]
     pub kafka: Kafka,
+}
+
+/// What one worker of a function may take up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Memory for events and outputs that are under way, as a Kubernetes quantity; at least `16Mi`. Of it: a sixteenth
+    /// for what is read ahead, an eighth for events that wait (at that bound nothing more is read of partitions whose
+    /// events would have to wait too), a quarter for what is written between two commits (at that bound a commit is
+    /// due). What the handler takes is its own and not counted.
+    #[serde(default = "defaults::memory")]
+    pub memory: String,
 }
 
 /// The code that is called for each event.

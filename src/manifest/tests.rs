@@ -144,7 +144,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         (
             ("spec:", "spec:\n  zzz: 1"),
             &[
-                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `order`, `scale`, `sinks`, `sources`",
+                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `limits`, `order`, `scale`, `sinks`, `sources`",
             ],
         ),
         (

@@ -64,6 +64,37 @@ pub(super) fn rate_text(rate: Rate) -> String {
     format!("{}/{unit}", rate.calls)
 }
 
+/// Units of sizes: those of Kubernetes quantities.
+const SIZES: [(&str, u64); 8] = [
+    ("Ti", 1 << 40),
+    ("Gi", 1 << 30),
+    ("Mi", 1 << 20),
+    ("Ki", 1 << 10),
+    ("T", 1_000_000_000_000),
+    ("G", 1_000_000_000),
+    ("M", 1_000_000),
+    ("k", 1_000),
+];
+
+/// Bytes: a Kubernetes quantity without a fraction, `256Mi`, `1G`, `1000000`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("{text:?} is no size: write a whole number of bytes, or with Ki, Mi, Gi, as in `256Mi`");
+    let unit = SIZES.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (number, bytes) = unit.unwrap_or((text, 1));
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes)).ok_or_else(wrong)
+}
+
+/// A size as it is written.
+pub(super) fn size_text(bytes: u64) -> String {
+    let (unit, factor) =
+        SIZES.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)).unwrap_or(&("", 1));
+    format!("{}{unit}", bytes / factor)
+}
+
 /// A name as Kubernetes has it: an RFC 1123 label.
 pub(super) fn label(text: &str) -> Result<(), String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -132,6 +163,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn sizes_are_kubernetes_quantities_without_fractions() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000000", 1_000_000),
+            ("16Ki", 16 << 10),
+            ("256Mi", 256 << 20),
+            ("1G", 1_000_000_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for wrong in ["", "Mi", "1.5Gi", "-1", "1 Mi", "1m", "1MB", "99999999Ti"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        for text in ["0", "1", "256Mi", "3Gi", "1M", "1025"] {
+            assert_eq!(size_text(size(text).unwrap()), text);
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

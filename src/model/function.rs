@@ -45,6 +45,8 @@ pub struct Function {
     pub delivery: Delivery,
     /// How many workers run.
     pub workers: u32,
+    /// Memory for what is under way in one worker, in bytes.
+    pub memory: u64,
     /// librdkafka settings that pass through.
     pub kafka: KafkaSettings,
     /// The manifest's file, for messages.

@@ -78,6 +78,11 @@ impl OwnedRecord {
         }
     }
 
+    /// How much memory the copy takes, in bytes.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.bytes.len() + self.headers.len() * size_of::<(Span, Option<Span>)>()
+    }
+
     /// Shows it to `act`; `headers` is where they are listed.
     pub fn lend<R>(&self, headers: &mut HeaderBuffer, act: impl FnOnce(&Record<'_>) -> R) -> R {
         let mut list = headers.lend();

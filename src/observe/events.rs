@@ -285,7 +285,7 @@ impl LanePaused<'_> {
             topic,
             partition,
             held,
-            "reading stops until fewer events wait: calls failed, and others wait behind them (delivery.retry.maxHeld)"
+            "reading stops until fewer events wait: calls failed, and others wait behind them (delivery.retry.maxHeld, limits.memory)"
         );
     }
 }

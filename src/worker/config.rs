@@ -49,6 +49,16 @@ impl Config {
         Duration::from_secs(10).max(self.longest_call() * 2 + Duration::from_secs(5))
     }
 
+    /// librdkafka's, with the part of the function's memory that reading ahead may take.
+    pub fn consumer_settings(&self) -> BTreeMap<String, String> {
+        with_queue(&self.function.kafka.consumer, "queued.max.messages.kbytes", self.function.memory / 16)
+    }
+
+    /// librdkafka's, with the part that outputs may take: twice as much as makes a cut due.
+    pub fn producer_settings(&self) -> BTreeMap<String, String> {
+        with_queue(&self.function.kafka.producer, "queue.buffering.max.kbytes", self.function.memory / 2)
+    }
+
     /// How long a call may take.
     pub fn longest_call(&self) -> Duration {
         self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout)
@@ -71,3 +81,12 @@ impl Config {
 
 /// Every client of Tidemill calls itself so.
 pub const CLIENT_ID_PREFIX: &str = "tidemill-";
+
+/// The settings of the manifest, and a queue's size where they do not give one.
+fn with_queue(settings: &BTreeMap<String, String>, name: &str, bytes: u64) -> BTreeMap<String, String> {
+    let mut settings = settings.clone();
+    // What librdkafka takes at most, for both.
+    let kbytes = (bytes / 1024).clamp(1, 2_097_151);
+    settings.entry(name.to_owned()).or_insert_with(|| kbytes.to_string());
+    settings
+}

@@ -137,7 +137,7 @@ impl Worker {
             group: &function.group,
             client_id: &config.client_id(),
             longest_silence: config.transaction_timeout() * 2,
-            settings: &function.kafka.consumer,
+            settings: &config.consumer_settings(),
         })?;
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
             return Ok(None);
@@ -428,6 +428,7 @@ fn policy(function: &Function) -> Policy {
         order: function.order,
         retry: delivery.retry,
         max_held: delivery.max_held,
+        max_held_bytes: usize::try_from(function.memory / 8).unwrap_or(usize::MAX),
         circuit: delivery.circuit,
     }
 }

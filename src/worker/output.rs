@@ -9,9 +9,6 @@ use crate::model::Class;
 use crate::observe::Meter;
 use crate::pipeline::{OutRecord, Target, Writer};
 
-/// Bytes after which a cut is due however little time has passed: a transaction must fit the
-/// client's queue.
-const CUT_BYTES: usize = 64 << 20;
 /// How long a flush may take before the cut is given up.
 const FLUSH_WAIT: Duration = Duration::from_secs(30);
 /// Long enough for the client to begin to send what is queued.
@@ -30,6 +27,8 @@ pub struct Outputs {
     is_open: bool,
     begin_error: Option<Error>,
     bytes: usize,
+    /// So many bytes make a cut due however little time has passed: a transaction must fit the client's queue.
+    cut_bytes: usize,
     fenced_at: Option<Duration>,
     epoch: u32,
 }
@@ -96,7 +95,7 @@ impl Outputs {
             transactional_id: is_exactly_once.then_some(&id),
             transaction_timeout: config.transaction_timeout(),
             limits: config.limits,
-            settings: &function.kafka.producer,
+            settings: &config.producer_settings(),
         })?;
         let mut names: Vec<String> = function.sinks.iter().map(|sink| sink.topic.clone()).collect();
         let sinks = names.iter().map(|topic| producer.topic(topic)).collect::<Result<_, _>>()?;
@@ -111,6 +110,7 @@ impl Outputs {
             is_open: false,
             begin_error: None,
             bytes: 0,
+            cut_bytes: usize::try_from(function.memory / 4).unwrap_or(usize::MAX),
             fenced_at: None,
             epoch,
         })
@@ -201,7 +201,7 @@ impl Outputs {
 
     /// So much was written that a cut is due.
     pub fn is_full(&self) -> bool {
-        self.bytes > CUT_BYTES || self.producer.has_refusals()
+        self.bytes > self.cut_bytes || self.producer.has_refusals()
     }
 
     /// Takes reports without waiting; once a batch.

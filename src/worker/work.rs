@@ -171,7 +171,8 @@ impl Worker {
                     let mut job = self.spare.pop().unwrap_or_default();
                     job.record.copy(&record, &lane.topic);
                     job.source = lane.source;
-                    let mut ticket = self.desk.ticket(&lane.track, strand, record.offset, job);
+                    let event = (record.offset, job.record.weight());
+                    let mut ticket = self.desk.ticket(&lane.track, strand, event, job);
                     lane.track.read_to = record.offset + 1;
                     tally.took(&record);
                     self.meter.consumed();
@@ -223,7 +224,8 @@ impl Worker {
                 job.source = source;
                 let strand =
                     self.pipeline.with_key(source, &record, |key| lane.track.strand(record.offset, key));
-                let ticket = self.desk.ticket(&lane.track, strand, record.offset, job);
+                let event = (record.offset, job.record.weight());
+                let ticket = self.desk.ticket(&lane.track, strand, event, job);
                 let took = took(self.config.clock.as_ref());
                 self.settle(ticket, failed, settled, took)?;
                 return Ok(Some(Next::Advance));

@@ -195,6 +195,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
             origin_headers: false,
         },
         workers: 1,
+        memory: 256 << 20,
         kafka: KafkaSettings::default(),
         file: PathBuf::from("function.yaml"),
     }

@@ -19,6 +19,8 @@ use tidemill::pipeline::{
 use crate::scene::{function, sink};
 
 const SCRIPTS: u64 = 10_000;
+/// What every event takes of the memory for those that wait.
+const BYTES: usize = 100;
 const MOST_BATCH: usize = 4;
 
 /// Chance, the same for the same seed (xorshift64*, Vigna 2016).
@@ -193,6 +195,7 @@ impl Play {
             order: function.order,
             retry: function.delivery.retry,
             max_held: function.delivery.max_held,
+            max_held_bytes: BYTES * (1 + dice.below(40)),
             circuit: function.delivery.circuit,
         };
         let threads = [0, 0, 1, 2, 8, 64][dice.below(6)];
@@ -321,7 +324,7 @@ impl Play {
         if matches!(place, Placement::Busy | Placement::Full) {
             return;
         }
-        let mut ticket = desk.ticket(track, strand, offset, ());
+        let mut ticket = desk.ticket(track, strand, (offset, BYTES), ());
         track.read_to += 1;
         match place {
             Placement::Thread(thread) => {
@@ -454,11 +457,17 @@ impl Play {
             _ => self.read(lane),
         }
         self.assign_all();
+        // What threads have may come back and wait too.
+        let more = 2 * MOST_BATCH * self.threads.max(1);
+        let mut held = 0;
         for track in self.worker.tracks.iter().flatten() {
-            // What threads have may come back and wait too.
-            let bound = self.policy.max_held + 2 * MOST_BATCH * self.threads.max(1);
+            let bound = self.policy.max_held + more;
             assert!(track.held() <= bound, "{} wait, {bound} may", track.held());
+            held += track.held();
         }
+        // Each lane that holds nothing may find one that fails.
+        let bound = self.policy.max_held_bytes / BYTES + more + self.worker.tracks.len();
+        assert!(held <= bound, "{held} of {BYTES} bytes wait, {bound} may");
     }
 
     /// Without further accidents, to the end.

@@ -40,6 +40,8 @@ pub struct Policy {
     pub retry: Retry,
     /// The most events of a lane that wait in memory.
     pub max_held: usize,
+    /// The most bytes of all events of a worker that wait in memory.
+    pub max_held_bytes: usize,
     /// When failures count as an outage.
     pub circuit: CircuitSpec,
 }
@@ -55,6 +57,8 @@ pub struct Ticket<J> {
     pub strand: Strand,
     /// Its offset.
     pub offset: i64,
+    /// How much memory it takes.
+    pub bytes: u32,
     /// The thread that has it.
     pub thread: u16,
     /// It is called to find out whether an outage is over: nothing is counted if it fails.
@@ -107,6 +111,8 @@ pub struct Desk<J> {
     policy: Policy,
     queues: HashMap<Strand, Queue<J>, BuildHasherDefault<Identity>>,
     lines: Lines,
+    /// What events that wait take up.
+    held_bytes: usize,
 }
 
 /// Strands are hashes already.
@@ -135,7 +141,7 @@ const ADMIT_METADATA: usize = METADATA_LIMIT / 4 * 3;
 impl<J> Desk<J> {
     /// A desk with so many handler threads; 0: calls run on the worker's own.
     pub fn new(policy: Policy, threads: usize) -> Self {
-        Self { policy, queues: HashMap::default(), lines: Lines::new(threads) }
+        Self { policy, queues: HashMap::default(), lines: Lines::new(threads), held_bytes: 0 }
     }
 
     /// How calls are wanted.
@@ -193,6 +199,8 @@ impl<J> Desk<J> {
 
     fn behind(&self, track: &Track) -> Placement {
         match self.is_full(track) {
+            // Others hold it all.
+            false if self.holds_all() => Placement::Full,
             false => Placement::Behind,
             true if track.is_held_up() => Placement::Full,
             true => Placement::Busy,
@@ -200,17 +208,36 @@ impl<J> Desk<J> {
     }
 
     fn is_full(&self, track: &Track) -> bool {
-        track.held >= self.policy.max_held || track.checkpoint.metadata_bytes() > ADMIT_METADATA
+        track.held >= self.policy.max_held
+            || (track.held > 0 && self.holds_all())
+            || track.checkpoint.metadata_bytes() > ADMIT_METADATA
+    }
+
+    /// As many bytes as may wait do.
+    fn holds_all(&self) -> bool {
+        self.held_bytes >= self.policy.max_held_bytes
     }
 
     /// A lane that was full has room again.
     pub fn may_go_on(&self, track: &Track) -> bool {
-        track.held <= self.policy.max_held / 2 && track.checkpoint.metadata_bytes() <= ADMIT_METADATA / 4 * 3
+        track.held <= self.policy.max_held / 2
+            && self.held_bytes <= self.policy.max_held_bytes / 2
+            && track.checkpoint.metadata_bytes() <= ADMIT_METADATA / 4 * 3
     }
 
-    /// A ticket for the event at `offset`.
-    pub fn ticket(&self, track: &Track, strand: Strand, offset: i64, job: J) -> Ticket<J> {
-        Ticket { lane: track.lane, epoch: track.epoch, strand, offset, thread: 0, is_probe: false, job }
+    /// A ticket for the event at `offset`, which takes so much memory.
+    pub fn ticket(&self, track: &Track, strand: Strand, (offset, bytes): (i64, usize), job: J) -> Ticket<J> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Ticket {
+            lane: track.lane,
+            epoch: track.epoch,
+            strand,
+            offset,
+            bytes,
+            thread: 0,
+            is_probe: false,
+            job,
+        }
     }
 
     fn queue(&mut self, lane: u16, strand: Strand) -> &mut Queue<J> {
@@ -229,6 +256,7 @@ impl<J> Desk<J> {
     pub fn hold(&mut self, track: &mut Track, ticket: Ticket<J>) {
         track.ledger().admit(ticket.offset);
         track.held += 1;
+        self.held_bytes += ticket.bytes as usize;
         let strand = ticket.strand;
         let queue = self.queue(track.lane, strand);
         queue.waiting.push_back(ticket);
@@ -322,6 +350,7 @@ impl<J> Desk<J> {
             track.failing -= 1;
         }
         track.held -= 1;
+        self.held_bytes -= ticket.bytes as usize;
         (queue.out, queue.thread) = (queue.out + 1, thread);
         (ticket.thread, ticket.is_probe) = (thread, false);
         self.lines.sent(thread);
@@ -397,6 +426,7 @@ impl<J> Desk<J> {
         }
         track.failing += 1;
         track.held += 1;
+        self.held_bytes += ticket.bytes as usize;
         track.unarmed.push((now + pause, strand));
         // A cut makes the attempt outlive a crash; without one nothing would arm it.
         track.is_dirty = true;
@@ -409,6 +439,7 @@ impl<J> Desk<J> {
     /// A thread gave the event back uncalled, since an earlier one of its strand failed.
     pub fn bounced(&mut self, track: &mut Track, ticket: Ticket<J>) {
         let strand = ticket.strand;
+        self.held_bytes += ticket.bytes as usize;
         self.lines.returned(ticket.thread);
         let queue = self.queue(track.lane, strand);
         queue.out = queue.out.saturating_sub(1);
@@ -450,6 +481,7 @@ impl<J> Desk<J> {
     pub fn forget(&mut self, lane: u16) {
         self.queues.retain(|_, queue| {
             if queue.lane == lane {
+                self.held_bytes -= queue.waiting.iter().map(|ticket| ticket.bytes as usize).sum::<usize>();
                 queue.waiting.clear();
                 queue.is_failing = false;
             }
