@@ -1,5 +1,6 @@
-//! What `/metrics` answers: counters of the `metrics` facade by the Prometheus exporter, histograms
-//! and seconds of its own (the facade's counters are whole numbers), gauges read from [`Status`].
+//! What `/metrics` answers: every number of the process as a [`Snapshot`], and that as Prometheus' text.
+//! Counters are counted through the `metrics` facade's handles; histograms and seconds are of its own (the
+//! facade's counters are whole numbers), gauges are read from [`Status`].
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -7,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics::{Counter, CounterFn};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::histogram::{BOUNDS_NS, SharedHistogram};
-use super::metrics::{Id, Kind, TABLE, When};
-use super::status::{CIRCUIT_OPEN, FunctionStatus, LaneStatus, State, Status};
+use super::histogram::{BOUNDS_NS, BUCKETS, SharedHistogram};
+use super::metrics::Id;
+use super::snapshot::{Number, Point, Snapshot, check_labels};
+use super::status::Status;
 
 /// All metrics of a process. Clones share everything.
 #[derive(Clone)]
@@ -21,13 +23,29 @@ pub struct Exposition {
 }
 
 struct Shared {
+    /// Of what other parts of the process count.
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    counts: Mutex<BTreeMap<Series, Arc<Count>>>,
     histograms: Mutex<BTreeMap<Series, Arc<SharedHistogram>>>,
     seconds: Mutex<BTreeMap<Series, Arc<Seconds>>>,
 }
 
 type Series = (Id, Vec<(&'static str, String)>);
+
+/// A counter of whole numbers.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl CounterFn for Count {
+    fn increment(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
+    }
+
+    fn absolute(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+}
 
 /// A counter of time, shown in seconds.
 #[derive(Debug, Default)]
@@ -57,22 +75,20 @@ impl Exposition {
     /// Metrics that belong to nobody's process: for tests, and for several engines in one process.
     pub fn new() -> Self {
         let recorder = Arc::new(PrometheusBuilder::new().build_recorder());
-        for metric in TABLE.iter().filter(|metric| metric.kind == Kind::Counter && metric.when != When::Asked)
-        {
-            recorder.describe_counter(KeyName::from_const_str(metric.name), None, metric.help.into());
-        }
-        let handle = recorder.handle();
-        let shared = Shared { recorder, handle, histograms: Mutex::default(), seconds: Mutex::default() };
+        let shared = Shared {
+            handle: recorder.handle(),
+            recorder,
+            counts: Mutex::default(),
+            histograms: Mutex::default(),
+            seconds: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
     /// The counter `id` with these labels, from 0 when it is new.
     pub fn counter(&self, id: Id, labels: &[(&'static str, &str)]) -> Counter {
-        check_labels(id, labels);
-        let labels: Vec<_> =
-            labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
-        let key = Key::from_parts(id.metric().name, labels);
-        self.shared.recorder.register_counter(&key, &Metadata::new(module_path!(), Level::INFO, None))
+        let mut all = self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Counter::from_arc(all.entry(series(id, labels)).or_default().clone())
     }
 
     /// The histogram `id` with these labels.
@@ -87,20 +103,35 @@ impl Exposition {
         all.entry(series(id, labels)).or_default().clone()
     }
 
-    /// Everything in Prometheus' text format 0.0.4, gauges from `status`.
-    pub fn render(&self, status: &Status) -> String {
-        let mut text = Text { text: self.shared.handle.render(), family: None };
+    /// Every number of Tidemill's own as it stands now, gauges from `status`.
+    pub fn snapshot(&self, status: &Status) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for ((id, labels), count) in self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            snapshot.put(*id, labels.clone(), Number::Whole(count.0.load(Ordering::Relaxed)));
+        }
         for ((id, labels), histogram) in
             self.shared.histograms.lock().unwrap_or_else(PoisonError::into_inner).iter()
         {
-            text.histogram(*id, labels, histogram);
+            let (counts, sum_ns) = histogram.read();
+            snapshot.put(*id, labels.clone(), Number::Histogram(Box::new(counts), sum_ns));
         }
         for ((id, labels), seconds) in
             self.shared.seconds.lock().unwrap_or_else(PoisonError::into_inner).iter()
         {
-            text.sample(*id, &borrowed(labels), seconds.0.load(Ordering::Relaxed) as f64 / 1e9);
+            let seconds = seconds.0.load(Ordering::Relaxed) as f64 / 1e9;
+            snapshot.put(*id, labels.clone(), Number::Seconds(seconds));
         }
-        gauges(&mut text, &status.functions());
+        snapshot.put_status(&status.functions());
+        snapshot
+    }
+
+    /// Everything in Prometheus' text format 0.0.4, what others count first.
+    pub fn render(&self, status: &Status) -> String {
+        let mut text = Text { text: self.shared.handle.render() };
+        for (id, points) in self.snapshot(status).families() {
+            text.family(id, points);
+        }
         text.text
     }
 }
@@ -112,110 +143,46 @@ impl Default for Exposition {
 }
 
 fn series(id: Id, labels: &[(&'static str, &str)]) -> Series {
-    check_labels(id, labels);
+    check_labels(id, labels.iter().map(|(name, _)| *name));
     (id, labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
-}
-
-fn check_labels(id: Id, labels: &[(&'static str, &str)]) {
-    debug_assert!(
-        labels.iter().map(|(name, _)| name).eq(id.metric().labels),
-        "{} has the labels {:?}",
-        id.metric().name,
-        id.metric().labels
-    );
-}
-
-fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
-    labels.iter().map(|(name, value)| (*name, value.as_str())).collect()
-}
-
-/// A sample for each lane of a function.
-fn per_lane(text: &mut Text, id: Id, function: &FunctionStatus, number: impl Fn(&LaneStatus) -> Option<u64>) {
-    // While a partition moves, two workers may report it: a series that comes twice spoils the scrape.
-    let mut numbers = BTreeMap::new();
-    for lane in function.workers.iter().flat_map(|worker| &worker.lanes) {
-        numbers.extend(number(lane).map(|number| ((lane.topic.as_str(), lane.partition), number)));
-    }
-    for ((topic, partition), number) in numbers {
-        let partition = partition.to_string();
-        let labels = [("function", function.name.as_str()), ("topic", topic), ("partition", &partition)];
-        text.sample(id, &labels, number);
-    }
-}
-
-/// One family after the other, since the format wants a family's lines in one group.
-fn gauges(text: &mut Text, functions: &[FunctionStatus]) {
-    for function in functions {
-        let in_flight: u64 = function.workers.iter().map(|worker| worker.in_flight).sum();
-        text.sample(Id::SourceInFlight, &[("function", &function.name)], in_flight);
-    }
-    for function in functions {
-        per_lane(text, Id::SourceLag, function, |lane| lane.lag.map(|lag| lag as u64));
-    }
-    for function in functions {
-        per_lane(text, Id::LaneHeld, function, |lane| Some(lane.held));
-    }
-    for function in functions {
-        let lanes = function.workers.iter().flat_map(|worker| &worker.lanes);
-        let open = lanes.filter(|lane| lane.state == CIRCUIT_OPEN).count();
-        text.sample(Id::CircuitIsOpen, &[("function", &function.name)], open);
-    }
-    for function in functions {
-        if let Some(last_ms) = function.workers.iter().filter_map(|worker| worker.last_cut_ms).max() {
-            text.sample(Id::CutLast, &[("function", &function.name)], last_ms as f64 / 1e3);
-        }
-    }
-    for function in functions {
-        text.sample(Id::FunctionWorkers, &[("function", &function.name)], function.workers.len());
-    }
-    for function in functions {
-        let lanes: usize = function.workers.iter().map(|worker| worker.lanes.len()).sum();
-        text.sample(Id::FunctionLanes, &[("function", &function.name)], lanes);
-    }
-    for function in functions {
-        for state in State::WORDS {
-            let is = u8::from(function.state.as_str() == state);
-            text.sample(Id::FunctionState, &[("function", &function.name), ("state", state)], is);
-        }
-    }
-    text.sample(Id::ProcessInfo, &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
 
 struct Text {
     text: String,
-    family: Option<Id>,
 }
 
 impl Text {
-    /// `# HELP` and `# TYPE`, before the first line of a family.
-    fn head(&mut self, id: Id) {
-        if self.family.replace(id) == Some(id) {
-            return;
-        }
+    /// `# HELP`, `# TYPE` and the lines of a family, in one group as the format wants it.
+    fn family(&mut self, id: Id, points: &[Point]) {
         let metric = id.metric();
         let (name, help, kind) = (metric.name, metric.help, metric.kind.as_str());
         self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        for Point { labels, number } in points {
+            let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            match number {
+                Number::Whole(number) => self.line(name, "", &labels, number),
+                Number::Seconds(number) => self.line(name, "", &labels, number),
+                Number::Histogram(counts, sum_ns) => self.histogram(name, &labels, counts, *sum_ns),
+            }
+        }
     }
 
-    fn sample(&mut self, id: Id, labels: &[(&'static str, &str)], value: impl Display) {
-        check_labels(id, labels);
-        self.head(id);
-        self.line(id.metric().name, "", labels, value);
-    }
-
-    fn histogram(&mut self, id: Id, labels: &[(&'static str, String)], histogram: &SharedHistogram) {
-        self.head(id);
-        let (name, labels) = (id.metric().name, borrowed(labels));
-        let (counts, sum_ns) = histogram.read();
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&'static str, &str)],
+        counts: &[u64; BUCKETS],
+        sum_ns: u64,
+    ) {
         let mut count = 0;
-        for (bucket, counted) in counts.into_iter().enumerate() {
+        for (bucket, counted) in counts.iter().enumerate() {
             count += counted;
             let bound =
                 BOUNDS_NS.get(bucket).map_or_else(|| "+Inf".to_owned(), |ns| (*ns as f64 / 1e9).to_string());
-            self.line(name, "_bucket", &[&labels[..], &[("le", &bound)]].concat(), count);
+            self.line(name, "_bucket", &[labels, &[("le", &bound)]].concat(), count);
         }
-        self.line(name, "_sum", &labels, sum_ns as f64 / 1e9);
-        self.line(name, "_count", &labels, count);
+        self.line(name, "_sum", labels, sum_ns as f64 / 1e9);
+        self.line(name, "_count", labels, count);
     }
 
     fn line(&mut self, name: &str, suffix: &str, labels: &[(&'static str, &str)], value: impl Display) {
@@ -238,6 +205,7 @@ impl Text {
 mod tests {
     use super::super::checker::samples;
     use super::super::meter::{CallOutcome, Meter, MeterSpec};
+    use super::super::metrics::TABLE;
     use super::super::status::{FunctionInfo, LaneStatus};
     use super::*;
 

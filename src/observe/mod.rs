@@ -15,6 +15,7 @@ mod histogram;
 pub mod log;
 mod meter;
 pub mod metrics;
+mod snapshot;
 mod status;
 mod totals;
 mod words;
@@ -23,6 +24,7 @@ pub use cpu::thread_cpu;
 pub use exposition::{AlreadyInstalled, Exposition, Seconds, install};
 pub use histogram::{BOUNDS_NS, BUCKETS, Histogram, SharedHistogram};
 pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
+pub use snapshot::{Number, Point, Snapshot};
 pub use status::{
     CIRCUIT_OPEN, ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, Phase,
     Problems, REPORT_EVERY, Silence, State, Status, WorkerReport, WorkerStatus,
