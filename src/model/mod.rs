@@ -2,6 +2,7 @@
 //! clock. Nothing here does I/O, knows Kafka's client, or reads a file.
 
 mod clock;
+mod dice;
 mod event;
 mod failure;
 mod function;
@@ -10,6 +11,7 @@ mod outbox;
 mod record;
 
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
+pub use dice::Dice;
 pub use event::{Event, Shape};
 pub use failure::{Class, DeadLetterReason, Failure, FailureKind, Outcome};
 pub use function::{

@@ -31,13 +31,13 @@ pub use lanes::{Lane, Lanes};
 pub use tap::{Settlement, Tap};
 
 use crate::kafka::{Consumer, ConsumerConfig, Partition};
-use crate::model::{DeadLetterReason, Function, HeaderBuffer, Moment};
+use crate::model::{DeadLetterReason, Dice, Function, HeaderBuffer, Moment};
 use crate::observe::events::{WorkerStarted, WorkerStopped};
 use crate::observe::{CIRCUIT_OPEN, LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
 use crate::pipeline::{Desk, Handler, Pipeline, Policy};
 use contact::Contact;
 use output::Outputs;
-use pace::{CutPace, Dice, Stride};
+use pace::{CutPace, Stride};
 use rate::Budget;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};

@@ -77,25 +77,6 @@ impl CutPace {
     }
 }
 
-/// Chance for jitter: xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016).
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Seeded; workers seeded alike roll alike, which does no harm.
-    pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    /// Uniform in 0..1.
-    pub fn roll(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,15 +96,6 @@ mod tests {
         pace.begin(500 * MS);
         assert_eq!(pace.wait(500 * MS, true), Duration::ZERO, "after a rest the first event is cut at once");
         assert_eq!(pace.wait(500 * MS, false), 100 * MS);
-    }
-
-    #[test]
-    fn dice_fall_between_nought_and_one() {
-        let mut dice = Dice::new(7);
-        let rolls: Vec<f64> = (0..1000).map(|_| dice.roll()).collect();
-        assert!(rolls.iter().all(|roll| (0.0..1.0).contains(roll)));
-        let mean = rolls.iter().sum::<f64>() / 1000.0;
-        assert!((0.45..0.55).contains(&mean), "{mean}");
     }
 
     #[test]
