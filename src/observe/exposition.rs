@@ -202,7 +202,7 @@ impl Text {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::checker::samples;
     use super::super::meter::{CallOutcome, Meter, MeterSpec};
     use super::super::metrics::TABLE;
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    fn one_of_everything() -> (Exposition, Status) {
+    pub(crate) fn one_of_everything() -> (Exposition, Status) {
         let (exposition, status) = (Exposition::new(), Status::default());
         let spec =
             MeterSpec { function: "default/we\"ird\\na\nme", sinks: &["default"], reasons: &["rejected"] };
@@ -251,6 +251,7 @@ mod tests {
             }
         }
         exposition.counter(Id::HandlerCounts, &[("function", "default/echo"), ("name", "seen")]).increment(1);
+        exposition.counter(Id::ProcessDroppedSpans, &[]).increment(1);
         (exposition, status)
     }
 

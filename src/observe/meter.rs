@@ -157,6 +157,12 @@ impl Meter {
         }
     }
 
+    /// Records finished and records written to sinks since the last cut.
+    pub fn uncommitted(&self) -> (u64, u64) {
+        let emitted = self.committed.emitted.iter().map(|volume| volume.records).sum();
+        (self.committed.finished(), emitted)
+    }
+
     /// A record was taken in; it is in flight until it is counted as ok, skipped, filtered or dead-lettered.
     #[inline]
     pub fn consumed(&mut self) {

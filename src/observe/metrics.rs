@@ -104,6 +104,7 @@ pub enum Id {
     FunctionLanes,
     FunctionState,
     ProcessInfo,
+    ProcessDroppedSpans,
 }
 
 impl Id {
@@ -116,7 +117,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 32] = [
+pub const TABLE: [Metric; 33] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -404,6 +405,15 @@ pub const TABLE: [Metric; 32] = [
         when: When::Asked,
         labels: &["version"],
         help: "Always 1; the label says which version runs.",
+    },
+    Metric {
+        id: Id::ProcessDroppedSpans,
+        name: "tidemill_process_dropped_spans_total",
+        kind: Kind::Counter,
+        unit: "spans",
+        when: When::Live,
+        labels: &[],
+        help: "Spans that were not exported: too many waited, or the collector did not take them; absent without traces.",
     },
 ];
 

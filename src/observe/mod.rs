@@ -3,7 +3,8 @@
 //! A worker's thread owns a [`Meter`] and a [`WorkerReport`]. It counts in plain numbers; a committed
 //! cut publishes them to the [`Exposition`], an aborted one drops them. What happens now and then is an
 //! [`events`] type that makes log line and count together. The [`Status`] holds the last report of each worker.
-//! Nothing here knows Kafka or HTTP: the admin server that shows it all belongs to the runtime.
+//! A sampled event leaves a span ([`trace`]); [`otlp`] encodes spans and numbers. Nothing here knows Kafka or HTTP: the
+//! admin server that shows it all and the exporter that sends it belong to the runtime.
 
 #[cfg(test)]
 pub(crate) mod checker;
@@ -15,9 +16,11 @@ mod histogram;
 pub mod log;
 mod meter;
 pub mod metrics;
+pub mod otlp;
 mod snapshot;
 mod status;
 mod totals;
+pub mod trace;
 mod words;
 
 pub use cpu::thread_cpu;
