@@ -23,6 +23,8 @@ pub struct Death<'a> {
     pub attempts: u32,
     /// How often it was brought back before, 0: never.
     pub round: u32,
+    /// The span of the call, if the event came in a trace and is sampled.
+    pub span: Option<&'a [u8]>,
 }
 
 /// Writes the dead letters of one function.
@@ -64,6 +66,11 @@ impl DeadLetters {
         ];
         let mut headers = self.headers.lend();
         headers.extend(record.headers().iter().filter(|header| !header.name.starts_with(PREFIX)));
+        if death.span.is_some() {
+            let is_parent =
+                |header: &&mut Header<'_>| ["traceparent", "ce_traceparent"].contains(&header.name);
+            headers.iter_mut().filter(is_parent).for_each(|header| header.value = death.span);
+        }
         let round = (death.round > 0).then(|| (ROUND, round.format(death.round)));
         let added = added.into_iter().chain(round);
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));

@@ -16,6 +16,7 @@ mod ledger;
 mod origin;
 mod pointer;
 mod process;
+mod sampler;
 mod stamp;
 mod write;
 
@@ -32,5 +33,6 @@ pub use ledger::Ledger;
 pub use origin::{FUNCTION, Place, PlaceError, ROUND, own_headers_of};
 pub use pointer::Pointer;
 pub use process::{End, Pass, Pipeline, Settled};
+pub use sampler::Sampler;
 pub use stamp::{ORIGIN, Origin};
 pub use write::{OutRecord, Target, Writer, Written};

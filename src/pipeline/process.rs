@@ -8,10 +8,12 @@ use super::decode::{Intake, Poison};
 use super::emit::{Routed, Router};
 use super::invoke::{Call, Handler};
 use super::origin::{Place, PlaceError, own_headers_of};
+use super::sampler::Sampler;
 use super::write::Writer;
 use crate::model::{
     DeadLetterReason, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
 };
+use crate::observe::trace::CallSpan;
 
 /// How one pass of a record ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +90,8 @@ pub struct Pipeline {
     router: Router,
     dead_letters: DeadLetters,
     outbox: Outbox,
+    /// Set when there are traces to make.
+    sampler: Option<Sampler>,
     /// How long a call may take, in milliseconds.
     timeout_ms: i64,
 }
@@ -101,9 +105,20 @@ impl Pipeline {
             router: Router::new(&function),
             dead_letters: DeadLetters::new(&function),
             outbox: Outbox::default(),
+            sampler: None,
             timeout_ms: function.handler.as_ref().map_or(0, |handler| handler.timeout.as_millis() as i64),
             function,
         }
+    }
+
+    /// With traces of sampled events.
+    pub fn with_sampler(self, sampler: Option<Sampler>) -> Self {
+        Self { sampler, ..self }
+    }
+
+    /// Moves the spans of events that ended since the last time to `list`; how many were too many to keep.
+    pub fn take_spans(&mut self, list: &mut Vec<CallSpan>) -> usize {
+        self.sampler.as_mut().map_or(0, |sampler| sampler.take(list))
     }
 
     /// There is a handler to call; else the event itself goes to the sinks.
@@ -160,10 +175,14 @@ impl Pipeline {
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
     /// record became a dead letter.
     pub fn process<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
-        match pass.source < self.intakes.len() {
+        let settled = match pass.source < self.intakes.len() {
             true => self.run(pass, (pass.source, pass.record), writer),
             false => self.process_redriven(pass, writer),
+        };
+        if let Some(sampler) = &mut self.sampler {
+            sampler.end(pass, &settled);
         }
+        settled
     }
 
     /// Runs `record` through the stages of its source: that of the pass, or the event that this brings back.
@@ -197,8 +216,14 @@ impl Pipeline {
             }
         }
         self.router.begin(pass.record);
+        let mut span = None;
+        if let Some(sampler) = &mut self.sampler {
+            // What passes through has its headers listed to be written.
+            sampler.begin(&event, !event.is_opaque || self.handler.is_none());
+            span = sampler.active();
+        }
         let Some(handler) = &mut self.handler else {
-            return match self.router.passthrough(&event, writer) {
+            return match self.router.passthrough(&event, span, writer) {
                 Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
                 Err(error) => {
                     drop(event);
@@ -215,7 +240,7 @@ impl Pipeline {
             deadline_ms: now.wall_ms.saturating_add(self.timeout_ms),
         };
         match handler.call(&call, &mut self.outbox) {
-            Outcome::Ok => match self.router.route(&event, &self.outbox, writer) {
+            Outcome::Ok => match self.router.route((&event, span), &self.outbox, writer) {
                 Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
                 Err(error) => {
                     drop(event);
@@ -305,7 +330,8 @@ impl Pipeline {
         let place = is_redriven.then(|| Place::read(pass.record.headers()).ok()).flatten();
         let round = place.map_or(0, |place| place.round);
         let record = place.map_or(*pass.record, |place| place.record(pass.record, pass.record.headers));
-        let death = Death { reason, error: &error, attempts, round };
+        let span = self.sampler.as_ref().and_then(Sampler::active_child);
+        let death = Death { reason, error: &error, attempts, round, span };
         self.dead_letters.write((&record, pass.record), &death, pass.now.wall_ms, writer);
         Settled::DeadLetter { reason, error, called }
     }

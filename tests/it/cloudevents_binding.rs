@@ -42,7 +42,7 @@ fn written(sink: Sink, emit: &Emit<'_>) -> Written {
     let input = Stored::new("in");
     let mut writer = Recorder::default();
     with_event(&input, Format::Bytes, |event| {
-        Router::new(&function(vec![sink])).route(event, &outbox(&[*emit]), &mut writer).unwrap();
+        Router::new(&function(vec![sink])).route((event, None), &outbox(&[*emit]), &mut writer).unwrap();
     });
     writer.0.remove(0)
 }
@@ -291,7 +291,8 @@ fn ce_02_names_outside_a_z_and_0_9_are_refused_in_and_out() {
         let event = codec::decode(input.record(), &source).unwrap();
         for sink in [sink("out", Format::CloudEvents), structured_sink("out")] {
             let outbox = outbox(&[Emit { headers: &headers, ..emit(b"{}") }]);
-            let outcome = Router::new(&function(vec![sink])).route(&event, &outbox, &mut Recorder::default());
+            let outcome =
+                Router::new(&function(vec![sink])).route((&event, None), &outbox, &mut Recorder::default());
             assert!(outcome.is_err(), "{name}");
         }
     }
@@ -390,7 +391,7 @@ fn ce_06_ids_of_outputs_differ_within_a_call_and_are_the_same_in_every_run() {
         with_event(&input, Format::Bytes, |event| {
             let outbox = outbox(&[emit(b"1"), emit(b"2")]);
             Router::new(&function(vec![sink("out", Format::CloudEvents)]))
-                .route(event, &outbox, &mut writer)
+                .route((event, None), &outbox, &mut writer)
                 .unwrap();
         });
         writer.0.iter().map(|written| written.header("ce_id").unwrap().to_owned()).collect::<Vec<_>>()

@@ -86,7 +86,7 @@ fn convert(stored: &Stored, sink: Sink) -> Written {
     let source = source(Format::CloudEvents);
     let event = codec::decode(stored.record(), &source).unwrap();
     let mut writer = Recorder::default();
-    Router::new(&function(vec![sink])).passthrough(&event, &mut writer).unwrap();
+    Router::new(&function(vec![sink])).passthrough(&event, None, &mut writer).unwrap();
     writer.0.remove(0)
 }
 

@@ -18,6 +18,7 @@ mod outputs_name_their_origin;
 mod plugin;
 mod readme;
 mod redriven_events_are_what_they_were;
+mod sampled_events_carry_their_span;
 mod scene;
 mod scripts;
 mod untouched_events_pass_through;

@@ -16,7 +16,7 @@ fn route(sinks: Vec<Sink>, input: &Stored, emits: &[Emit<'_>]) -> (Result<Routed
     let source = source(Format::Auto);
     let event = codec::decode(input.record(), &source).unwrap();
     let mut writer = Recorder::default();
-    let routed = Router::new(&function(sinks)).route(&event, &outbox(emits), &mut writer);
+    let routed = Router::new(&function(sinks)).route((&event, None), &outbox(emits), &mut writer);
     (routed, writer.0)
 }
 
@@ -202,7 +202,7 @@ fn a_router_serves_again_after_a_bad_output() {
     let mut router = Router::new(&function(vec![sink("out", Format::Json)]));
     let mut writer = Recorder::default();
     for (value, works) in [(&b"{}"[..], true), (b"{", false), (b"[]", true), (b"{", false)] {
-        assert_eq!(router.route(&event, &outbox(&[emit(value)]), &mut writer).is_ok(), works);
+        assert_eq!(router.route((&event, None), &outbox(&[emit(value)]), &mut writer).is_ok(), works);
     }
     let values: Vec<_> = writer.0.iter().map(Written::text).collect();
     assert_eq!(values, ["{}", "[]"]);

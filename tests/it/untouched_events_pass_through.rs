@@ -11,7 +11,7 @@ fn pass(sinks: Vec<Sink>, source: &Source, input: &Stored) -> (Result<Routed, Em
     let intake = Intake::new(source);
     let event = intake.take(input.record()).unwrap().unwrap();
     let mut writer = Recorder::default();
-    let routed = Router::new(&function(sinks)).passthrough(&event, &mut writer);
+    let routed = Router::new(&function(sinks)).passthrough(&event, None, &mut writer);
     (routed, writer.0)
 }
 

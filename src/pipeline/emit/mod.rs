@@ -24,7 +24,7 @@ use crate::codec::{json, media_type};
 use crate::model::{CloudEventsMode, Event, Format, Function, Header, HeaderBuffer, Outbox, Record, Sink};
 use cloudevents::MadeUp;
 use output::Output;
-use trace::Trace;
+pub(super) use trace::Trace;
 
 /// What became of the outputs of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,17 +87,18 @@ impl Router {
         }
     }
 
-    /// Writes what the call for `event` staged in `outbox`. After an error nothing was written.
+    /// Writes what the call for `event` staged in `outbox`, in the trace of the call's `span` if it has one. After an
+    /// error nothing was written.
     pub fn route<W: Writer>(
         &mut self,
-        event: &Event<'_>,
+        (event, span): (&Event<'_>, Option<&[u8]>),
         outbox: &Outbox,
         writer: &mut W,
     ) -> Result<Routed, EmitError> {
         if outbox.is_empty() {
             return Ok(Routed::default());
         }
-        let trace = Trace::of(event);
+        let trace = Trace::of(event).within(span);
         if outbox.len() == 1 && self.routes.len() == 1 {
             return self.route_one(event, outbox, &trace, writer);
         }

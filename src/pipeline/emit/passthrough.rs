@@ -13,12 +13,18 @@ use crate::codec::attribute::PREFIX;
 use crate::model::{CloudEventsMode, Emit, Event, Format, Header, HeaderBuffer, KeyChoice, Shape, Sink};
 
 impl Router {
-    /// Writes `event` to each sink whose filters take it. After an error nothing was written.
-    pub fn passthrough<W: Writer>(&mut self, event: &Event<'_>, writer: &mut W) -> Result<Routed, EmitError> {
+    /// Writes `event` to each sink whose filters take it, in the trace of its `span` if it has one. After an error nothing
+    /// was written.
+    pub fn passthrough<W: Writer>(
+        &mut self,
+        event: &Event<'_>,
+        span: Option<&[u8]>,
+        writer: &mut W,
+    ) -> Result<Routed, EmitError> {
         self.plan.clear();
         self.scratch.clear();
         let names = attribute_names(event);
-        let trace = Trace::default();
+        let trace = span.map_or_else(Trace::default, |span| Trace::read(event).within(Some(span)));
         for (place, Route { sink, filters }) in self.routes.iter().enumerate() {
             if !filters.is_empty() && !filters.pass(event) {
                 continue;
@@ -27,7 +33,7 @@ impl Router {
                 check_unchanged(event, sink)?;
                 0..0
             } else {
-                as_output(event, &self.function, &names, &mut self.event_headers, |output| {
+                as_output(event, (&self.function, &names, &trace), &mut self.event_headers, |output| {
                     prepare(output, sink, &trace, &mut self.scratch)
                 })?
             };
@@ -38,12 +44,12 @@ impl Router {
             let origin = self.stamp.as_mut().map(|stamp| stamp.header(number, of));
             let sink = &self.routes[planned.sink].sink;
             if is_unchanged(event, sink) {
-                write_unchanged(event, (planned.sink, sink), origin, &mut self.headers, writer);
+                write_unchanged(event, (planned.sink, sink, &trace), origin, &mut self.headers, writer);
                 continue;
             }
             let rendered = &self.scratch[planned.rendered.clone()];
             let encoder = Encoder { sink, place: planned.sink, rendered, trace: &trace, origin };
-            as_output(event, &self.function, &names, &mut self.event_headers, |output| {
+            as_output(event, (&self.function, &names, &trace), &mut self.event_headers, |output| {
                 encoder.write(output, &mut self.headers, writer);
             });
         }
@@ -87,7 +93,7 @@ fn added_partition_key<'e>(event: &'e Event<'_>, sink: &Sink) -> Option<&'e [u8]
 
 fn write_unchanged<W: Writer>(
     event: &Event<'_>,
-    (place, sink): (usize, &Sink),
+    (place, sink, trace): (usize, &Sink, &Trace<'_>),
     origin: Option<Header<'_>>,
     buffer: &mut HeaderBuffer,
     writer: &mut W,
@@ -108,11 +114,24 @@ fn write_unchanged<W: Writer>(
     if let Some(key) = &own_key {
         out.key = Some(key.as_bytes());
     }
-    if implied.is_none() && added.is_none() && origin.is_none() && event.record.headers().is_empty() {
+    let is_plain = implied.is_none() && added.is_none() && origin.is_none() && trace.is_empty();
+    if is_plain && event.record.headers().is_empty() {
         return writer.write(&out);
     }
     let mut headers = buffer.lend();
-    headers.extend_from_slice(event.record.headers());
+    if trace.is_empty() {
+        headers.extend_from_slice(event.record.headers());
+    } else {
+        let is_binary = event.shape == Shape::Binary;
+        let others = event.record.headers().iter().filter(|header| !is_replaced(header.name, is_binary));
+        headers.extend(others);
+        // A document stays as it is, so its context goes into the headers, which are looked at first.
+        let to_cloudevent = is_binary && sink.format == Format::CloudEvents;
+        trace.push_headers(&[], to_cloudevent, &mut headers);
+        if is_binary {
+            trace.push_attributes(&[], &mut headers);
+        }
+    }
     if let Some(media_type) = implied
         && !headers.iter().any(|header| header.name == "content-type")
     {
@@ -126,6 +145,12 @@ fn write_unchanged<W: Writer>(
     buffer.put_back(headers);
 }
 
+/// A span's context takes the place of this header.
+fn is_replaced(name: &str, is_binary: bool) -> bool {
+    matches!(name, "traceparent" | "tracestate")
+        || is_binary && matches!(name, "ce_traceparent" | "ce_tracestate")
+}
+
 /// `ce_<name>` for each attribute of a structured event.
 fn attribute_names(event: &Event<'_>) -> Vec<String> {
     match &event.shape {
@@ -137,11 +162,10 @@ fn attribute_names(event: &Event<'_>) -> Vec<String> {
 }
 
 /// Shows `act` the event as if a handler had emitted it, attributes as `ce_` headers. Only a plain
-/// event gets attributes made up: its subject here, the others where they are written.
+/// event gets attributes made up: its subject here, the others where they are written. A context gives way to `trace`.
 fn as_output<R>(
     event: &Event<'_>,
-    function: &str,
-    names: &[String],
+    (function, names, trace): (&str, &[String], &Trace<'_>),
     buffer: &mut HeaderBuffer,
     act: impl FnOnce(&Output<'_>) -> R,
 ) -> R {
@@ -150,6 +174,7 @@ fn as_output<R>(
         Shape::Structured(attributes) => {
             let named = names.iter().zip(attributes);
             headers.extend(named.map(|(name, (_, value))| Header { name, value: Some(value.as_bytes()) }));
+            headers.retain(|header| trace.is_empty() || !is_replaced(header.name, true));
         }
         Shape::Plain => {
             let subject = event.record.key.filter(|key| !key.is_empty() && std::str::from_utf8(key).is_ok());
@@ -158,6 +183,9 @@ fn as_output<R>(
         Shape::Binary => {}
     }
     for header in event.record.headers() {
+        if !trace.is_empty() && is_replaced(header.name, event.shape == Shape::Binary) {
+            continue;
+        }
         if header.name.starts_with(PREFIX) {
             if event.shape != Shape::Binary {
                 // Repeated by the sender of a structured event, or nothing to do with CloudEvents.

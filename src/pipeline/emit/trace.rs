@@ -1,7 +1,8 @@
-//! W3C trace context: what came with an event goes on with its outputs, unless they bring their own.
-//! It travels as Kafka headers, as the CloudEvents extensions of the same names, or both.
+//! W3C trace context: what came with an event goes on with its outputs, unless they bring their own; of a sampled event
+//! the span of its call does. It travels as Kafka headers, as the CloudEvents extensions of the same names, or both.
 
 use crate::model::{Event, Header, Shape};
+use crate::observe::trace::TraceParent;
 
 /// The trace context of an event.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,10 +36,12 @@ impl<'a> Context<'a> {
 impl<'a> Trace<'a> {
     /// The context of `event`; none of an event into which nobody looked.
     pub fn of(event: &'a Event<'_>) -> Self {
+        if event.is_opaque { Self::default() } else { Self::read(event) }
+    }
+
+    /// The context of `event`, looked for.
+    pub fn read(event: &'a Event<'_>) -> Self {
         let mut trace = Self::default();
-        if event.is_opaque {
-            return trace;
-        }
         let is_binary = event.shape == Shape::Binary;
         for header in event.record.headers() {
             match header.name {
@@ -59,6 +62,29 @@ impl<'a> Trace<'a> {
             }
         }
         trace
+    }
+
+    /// The span before this event's, with its `tracestate`. The header goes first: it is of whoever wrote the record, the
+    /// attribute may be of whoever made the event.
+    pub fn parent(&self) -> Option<(TraceParent, Option<&'a [u8]>)> {
+        [self.headers, self.attributes]
+            .iter()
+            .find_map(|context| Some((TraceParent::parse(context.parent?)?, context.state)))
+    }
+
+    /// With the span `own` in every place where a context is, or in both places if there is none.
+    pub fn within(mut self, own: Option<&'a [u8]>) -> Self {
+        let Some(own) = own else { return self };
+        let is_new = self.is_empty();
+        for context in [&mut self.headers, &mut self.attributes] {
+            if context.parent.is_none_or(|parent| TraceParent::parse(parent).is_none()) {
+                context.state = None;
+            }
+            if is_new || context.parent.is_some() {
+                context.parent = Some(own);
+            }
+        }
+        self
     }
 
     /// There is nothing to carry.
