@@ -75,6 +75,7 @@ impl Run {
             clock,
             exposition,
             status,
+            tracing: None,
             notes: Some(notes),
             can_prepare: true,
         };

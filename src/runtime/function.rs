@@ -11,9 +11,9 @@ use super::seat::{Control, Job};
 use super::watch::watch;
 use super::{Shared, Stop, prepare};
 use crate::kafka::{MessageLimits, message_limits};
-use crate::model::{Class, Function, Guarantee};
+use crate::model::{Class, Dice, Function, Guarantee};
 use crate::observe::{FunctionInfo, FunctionReport, State};
-use crate::pipeline::{Handler, Pipeline};
+use crate::pipeline::{Handler, Pipeline, Sampler};
 use crate::worker::{Config, Parts, Stopped, Supervision, Tap, Worker};
 
 /// Makes a tap for each worker, in `dev`.
@@ -171,11 +171,16 @@ impl Runner {
             redrive_partitions,
             limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
+            spans: self.shared.tracing.as_ref().map(|tracing| tracing.spans.clone()),
             notes: self.shared.notes.clone(),
             clock: Arc::clone(&self.shared.clock),
         };
         let mut handlers = self.handlers.for_worker(self.shared.notes.clone());
-        let pipeline = |handler| Pipeline::new(Arc::clone(&self.function), handler);
+        let sampler = || {
+            let ratio = self.shared.tracing.as_ref()?.ratio;
+            Some(Sampler::new(ratio, Arc::clone(&self.shared.clock), Dice::random()))
+        };
+        let pipeline = |handler| Pipeline::new(Arc::clone(&self.function), handler).with_sampler(sampler());
         let concurrency = self.function.handler.as_ref().map_or(1, |handler| handler.concurrency as usize);
         // One for the worker's own thread, and one for each of its handler threads, if it has any.
         let count = if concurrency > 1 { 1 + concurrency } else { 1 };

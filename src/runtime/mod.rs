@@ -31,6 +31,7 @@ pub use stop::Stop;
 
 use crate::kafka::Cluster;
 use crate::model::{Clock, Function, OnHang};
+use crate::observe::trace::Tracing;
 use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
 use function::Runner;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub exposition: Exposition,
     /// Where states are reported.
     pub status: Status,
+    /// What becomes of traces; `None`: there are none.
+    pub tracing: Option<Tracing>,
     /// Where calls are noted, so that one that ends the process is found out; `None`: they are not.
     pub notes: Option<Arc<Notes>>,
     /// Topics are made, start offsets committed: on every broker but the embedded one, which cannot.

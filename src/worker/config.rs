@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::kafka::{Cluster, MessageLimits, Partition};
 use crate::model::{Clock, Function, Guarantee};
 use crate::observe::Exposition;
+use crate::observe::trace::SpanQueue;
 use crate::plugin::Notes;
 
 /// What a worker is told when it starts.
@@ -26,6 +27,8 @@ pub struct Config {
     pub limits: Option<MessageLimits>,
     /// Where its numbers are published.
     pub exposition: Exposition,
+    /// Where spans go; `None`: there are none.
+    pub spans: Option<SpanQueue>,
     /// Where calls are noted.
     pub notes: Option<Arc<Notes>>,
     /// Time.

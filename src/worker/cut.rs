@@ -45,6 +45,7 @@ impl Worker {
         self.must_cut = false;
         self.pace.cut(now.elapsed, took);
         self.last_cut_ms = Some(now.wall_ms);
+        self.trace_cut(took, true);
         CutCommitted { took }.emit(&mut self.meter);
         if let Some(tap) = &mut self.tap
             && self.consumer.at_hand() == 0

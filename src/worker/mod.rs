@@ -15,6 +15,7 @@ mod output;
 mod pace;
 mod rate;
 mod recover;
+mod spans;
 mod start;
 mod suspects;
 mod tap;
@@ -39,6 +40,7 @@ use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Stride};
 use rate::Budget;
+use spans::Spans;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};
 
@@ -118,6 +120,8 @@ pub struct Worker {
     read_at: Duration,
     pace: CutPace,
     meter: Meter,
+    /// Set when there are traces to make.
+    spans: Option<Spans>,
     report: WorkerReport,
     /// The group has given an assignment, be it an empty one.
     is_assigned: bool,
@@ -187,6 +191,7 @@ impl Worker {
                     reasons: &DeadLetterReason::ALL.map(DeadLetterReason::as_str),
                 },
             ),
+            spans: config.spans.clone().map(|queue| Spans::new(queue, &function)),
             report,
             is_assigned: false,
             is_resting: false,
@@ -408,6 +413,7 @@ impl Worker {
             result => result,
         };
         self.outputs.abort_if_open();
+        self.trace_cut(Duration::ZERO, false);
         WorkerStopped { error: result.as_ref().err().map(|error| error as &dyn std::fmt::Display) }
             .emit(&mut self.meter);
         let meter = &self.meter;

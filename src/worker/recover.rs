@@ -84,6 +84,7 @@ impl Worker {
         if has_happened {
             tracing::info!("the cut was committed all the same");
             let took = self.since_failure();
+            self.trace_cut(took, true);
             CutCommitted { took }.emit(&mut self.meter);
         } else {
             self.undone();
@@ -103,6 +104,7 @@ impl Worker {
 
     fn undone(&mut self) {
         let took = self.since_failure();
+        self.trace_cut(took, false);
         if let Some(recovery) = &self.recovery {
             CutAborted { took, reason: &recovery.cause }.emit(&mut self.meter);
         }

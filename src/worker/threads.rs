@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::model::{Clock, HeaderBuffer, OwnedRecord};
+use crate::observe::trace::CallSpan;
 use crate::observe::{REPORT_EVERY, thread_cpu};
 use crate::pipeline::{Handler, Pass, Pipeline, Settled, Strand, Ticket, Written};
 
@@ -32,6 +33,8 @@ pub struct Call {
     pub failed: u32,
     /// How it ended and how long that took; `None`: it was not called, since an event before it failed.
     pub ended: Option<(Settled, Duration)>,
+    /// Its span, if it is sampled.
+    pub span: Option<Box<CallSpan>>,
 }
 
 enum Order {
@@ -86,6 +89,7 @@ impl Threads {
                 given: 0,
                 failed: HashMap::new(),
                 headers: HeaderBuffer::default(),
+                spans: Vec::new(),
                 told: Duration::ZERO,
                 cpu: Duration::ZERO,
             };
@@ -107,7 +111,7 @@ impl Threads {
     /// Adds an event to what the thread in its ticket is sent with the next [`Threads::flush`].
     pub fn push(&mut self, ticket: Ticket<Box<Job>>, failed: u32) {
         if let Some(line) = self.lines.get_mut(usize::from(ticket.thread)) {
-            line.filling.push(Call { ticket, failed, ended: None });
+            line.filling.push(Call { ticket, failed, ended: None, span: None });
         }
     }
 
@@ -179,6 +183,8 @@ struct Hand {
     /// has taken that, what it sends of the strand was sent in ignorance.
     failed: HashMap<Strand, u64>,
     headers: HeaderBuffer,
+    /// The span of the last call, if it is sampled.
+    spans: Vec<CallSpan>,
     /// When it told its CPU time last, and how much that was.
     told: Duration,
     cpu: Duration,
@@ -233,6 +239,9 @@ impl Hand {
             if matches!(settled, Settled::Retry { .. } | Settled::Stop { .. }) {
                 self.failed.insert(ticket.strand, self.given);
             }
+            // One at a time, so none is too many to keep.
+            self.pipeline.take_spans(&mut self.spans);
+            call.span = self.spans.pop().map(Box::new);
             let now = self.clock.now();
             call.ended = Some((settled, now.elapsed.saturating_sub(began.elapsed)));
             began = now;

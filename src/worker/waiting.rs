@@ -142,9 +142,13 @@ impl Worker {
             let Done { mut calls, counts, cpu, .. } = ended;
             self.meter.cpu_of_threads(cpu);
             self.count(counts);
-            for Call { ticket, failed, ended } in calls.drain(..) {
+            for Call { ticket, failed, ended, span } in calls.drain(..) {
                 calls_ended += u32::from(ended.is_some());
                 took_all += ended.as_ref().map_or(Duration::ZERO, |(_, took)| *took);
+                let is_stale = !self.is_current(&ticket);
+                if let Some((spans, span)) = self.spans.as_mut().zip(span) {
+                    spans.keep(*span, is_stale);
+                }
                 self.take_back(ticket, failed, ended)?;
             }
             let Some(threads) = &mut self.threads else { return Ok(()) };
@@ -176,8 +180,8 @@ impl Worker {
         failed: u32,
         ended: Option<(Settled, Duration)>,
     ) -> Result<(), Stopped> {
-        let lane = self.lanes.by_number_mut(ticket.lane).filter(|lane| lane.track.epoch == ticket.epoch);
-        let Some(lane) = lane else {
+        let is_current = self.is_current(&ticket);
+        let Some(lane) = self.lanes.by_number_mut(ticket.lane).filter(|_| is_current) else {
             // Begun before an abort, or for a lane that is gone.
             self.drop_ticket(ticket);
             return Ok(());
@@ -190,6 +194,11 @@ impl Worker {
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         ticket.job.written.write_to(&mut self.headers, &mut writer);
         self.settle(ticket, failed, settled, took)
+    }
+
+    /// It was begun since the last abort, for a lane that is still here.
+    fn is_current(&self, ticket: &Ticket<Box<Job>>) -> bool {
+        self.lanes.by_number(ticket.lane).is_some_and(|lane| lane.track.epoch == ticket.epoch)
     }
 
     /// Nothing becomes of this call; what waited for it goes on.

@@ -35,6 +35,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
         clock,
         exposition: Exposition::default(),
         status: Status::default(),
+        tracing: None,
         notes: None,
         can_prepare: true,
     };

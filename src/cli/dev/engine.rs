@@ -51,6 +51,7 @@ impl Engine {
             clock: Arc::new(SystemClock::start()),
             exposition: observe::install().context("metrics")?,
             status: Status::default(),
+            tracing: None,
             notes: None,
             can_prepare,
         };

@@ -306,6 +306,7 @@ mod tests {
             clock: clock.clone(),
             exposition: exposition.clone(),
             status: status.clone(),
+            tracing: None,
             notes: None,
             can_prepare: false,
         };
