@@ -35,8 +35,30 @@ pub struct Platform {
     pub admin_token: Option<Secret>,
     /// What is logged.
     pub log: Log,
+    /// Where traces and metrics go.
+    pub telemetry: Telemetry,
     /// How long a stop may take.
     pub shutdown_deadline: Duration,
+}
+
+/// Where traces and metrics go, by OTLP.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Telemetry {
+    /// The collector's URL; `None`: nothing is exported.
+    pub endpoint: Option<String>,
+    /// Headers of each request.
+    pub headers: BTreeMap<String, Secret>,
+    /// The share of events without a context that are sampled.
+    pub ratio: f64,
+    /// How often numbers are pushed; 0: never.
+    pub interval: Duration,
+}
+
+impl Telemetry {
+    /// The headers, secrets resolved: not to be printed.
+    pub fn resolve_headers(&self) -> Result<Vec<(String, String)>, SecretError> {
+        self.headers.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
+    }
 }
 
 /// What is logged.
@@ -80,10 +102,14 @@ enum Setting {
     AdminToken,
     Log,
     LogFormat,
+    OtlpEndpoint,
+    OtlpHeaders,
+    TraceRatio,
+    MetricsInterval,
     ShutdownDeadline,
 }
 
-const VARIABLES: [(&str, Setting); 9] = [
+const VARIABLES: [(&str, Setting); 13] = [
     ("TIDEMILL_BROKERS", Setting::Brokers),
     ("TIDEMILL_STATE_DIR", Setting::StateDir),
     ("TIDEMILL_INSTANCE", Setting::Instance),
@@ -92,6 +118,10 @@ const VARIABLES: [(&str, Setting); 9] = [
     ("TIDEMILL_ADMIN_TOKEN", Setting::AdminToken),
     ("TIDEMILL_LOG", Setting::Log),
     ("TIDEMILL_LOG_FORMAT", Setting::LogFormat),
+    ("TIDEMILL_OTLP_ENDPOINT", Setting::OtlpEndpoint),
+    ("TIDEMILL_OTLP_HEADERS", Setting::OtlpHeaders),
+    ("TIDEMILL_TRACE_RATIO", Setting::TraceRatio),
+    ("TIDEMILL_METRICS_INTERVAL", Setting::MetricsInterval),
     ("TIDEMILL_SHUTDOWN_DEADLINE", Setting::ShutdownDeadline),
 ];
 
@@ -169,6 +199,12 @@ impl Platform {
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9465))),
             admin_token: None,
             log: Log { filter: "info".to_owned(), format: LogFormat::Text },
+            telemetry: Telemetry {
+                endpoint: None,
+                headers: BTreeMap::new(),
+                ratio: 0.01,
+                interval: Duration::from_secs(30),
+            },
             shutdown_deadline: Duration::from_secs(25),
         }
     }
@@ -195,7 +231,7 @@ impl Platform {
     }
 
     fn take(&mut self, document: &mut Document, spec: PlatformSpec) {
-        let PlatformSpec { brokers, kafka, state_dir, instance, listeners, log, shutdown } = spec;
+        let PlatformSpec { brokers, kafka, state_dir, instance, listeners, log, telemetry, shutdown } = spec;
         let token = listeners.admin_token.filter(|token| {
             let literal = Secret::parse(token).is_ok_and(|token| token.is_literal());
             if literal {
@@ -211,6 +247,17 @@ impl Platform {
             ("spec.listeners.admin", Setting::Admin, listeners.admin),
             ("spec.listeners.adminToken", Setting::AdminToken, token),
             ("spec.log.filter", Setting::Log, log.filter),
+            ("spec.telemetry.endpoint", Setting::OtlpEndpoint, telemetry.endpoint),
+            (
+                "spec.telemetry.traces.ratio",
+                Setting::TraceRatio,
+                telemetry.traces.ratio.map(|ratio| ratio.to_string()),
+            ),
+            (
+                "spec.telemetry.metrics.interval",
+                Setting::MetricsInterval,
+                telemetry.metrics.interval.map(|text| text.0),
+            ),
             ("spec.shutdown.deadline", Setting::ShutdownDeadline, shutdown.deadline.map(|text| text.0)),
         ];
         for (path, setting, value) in given {
@@ -222,6 +269,11 @@ impl Platform {
         for (name, value) in &kafka {
             if let Err(message) = self.set_kafka(name, value, false) {
                 document.refuse(&join("spec.kafka", name), message);
+            }
+        }
+        for (name, value) in &telemetry.headers {
+            if let Err(message) = self.set_header(name, value, false) {
+                document.refuse(&join("spec.telemetry.headers", name), message);
             }
         }
     }
@@ -270,6 +322,20 @@ impl Platform {
         Ok(())
     }
 
+    fn set_header(&mut self, name: &str, value: &str, from_env: bool) -> Result<(), String> {
+        const LETS_IN: [&str; 6] = ["auth", "key", "token", "secret", "cookie", "password"];
+        let name = name.trim().to_ascii_lowercase();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            return Err(format!("{name:?} is no header's name"));
+        }
+        let value = Secret::parse(value.trim()).map_err(|error| error.to_string())?;
+        if value.is_literal() && !from_env && LETS_IN.iter().any(|word| name.contains(word)) {
+            return Err(LITERAL_SECRET.to_owned());
+        }
+        self.telemetry.headers.insert(name, value);
+        Ok(())
+    }
+
     fn set(&mut self, setting: Setting, value: &str) -> Result<(), String> {
         if value.is_empty() {
             return Err("must not be empty".to_owned());
@@ -299,6 +365,20 @@ impl Platform {
                     _ => return Err(format!("unknown word `{value}`, it takes `text`, `json`")),
                 };
             }
+            Setting::OtlpEndpoint => self.telemetry.endpoint = Some(collector(value)?),
+            Setting::OtlpHeaders => {
+                for pair in value.split(',') {
+                    let (name, value) =
+                        pair.split_once('=').ok_or("write `name=value,name=value`".to_owned())?;
+                    self.set_header(name, value, true)?;
+                }
+            }
+            Setting::TraceRatio => {
+                let ratio = value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+                self.telemetry.ratio =
+                    ratio.ok_or_else(|| format!("{value:?} is no share: write a number from 0 to 1"))?;
+            }
+            Setting::MetricsInterval => self.telemetry.interval = text::duration(value)?,
             Setting::ShutdownDeadline => self.shutdown_deadline = text::duration(value)?,
         }
         Ok(())
@@ -342,6 +422,23 @@ fn broker(address: &str) -> Result<(), String> {
         Ok(1..) => Ok(()),
         _ => wrong("the port is a number from 1 to 65535"),
     }
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    let wrong = |why| Err(format!("{text:?} is no collector's address: {why}"));
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
+        return wrong("write `http://host:port`; OTLP over gRPC is not spoken");
+    };
+    if rest.contains('@') {
+        return wrong("what lets in belongs into `telemetry.headers`");
+    }
+    if rest.is_empty() || rest.starts_with(['/', ':']) || rest.contains([' ', '?', '#']) {
+        return wrong("write `http://host:port`");
+    }
+    if text.starts_with("https") && !cfg!(feature = "tls") {
+        return wrong("https needs a build with the feature `tls`, as the container image is");
+    }
+    Ok(text.to_owned())
 }
 
 fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
@@ -389,6 +486,32 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_is_named_by_file_and_variables() {
+        let spec = "  telemetry:\n    endpoint: http://127.0.0.1:4318\n    headers: {Authorization: '${env:TIDEMILL_TEST_T}', x-scope-orgid: a}\n    traces: {ratio: 0.5}\n    metrics: {interval: 5s}\n";
+        let telemetry = load(spec, &[], &Overrides::default()).unwrap().telemetry;
+        assert_eq!(telemetry.endpoint.as_deref(), Some("http://127.0.0.1:4318"));
+        assert_eq!((telemetry.ratio, telemetry.interval), (0.5, Duration::from_secs(5)));
+        let shown: Vec<_> =
+            telemetry.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(shown, ["authorization: ${env:TIDEMILL_TEST_T}", "x-scope-orgid: ***"]);
+        let env = [
+            ("TIDEMILL_OTLP_ENDPOINT", "http://c:1"),
+            ("TIDEMILL_OTLP_HEADERS", "authorization=Bearer a, x=b"),
+            ("TIDEMILL_TRACE_RATIO", "0"),
+            ("TIDEMILL_METRICS_INTERVAL", "0s"),
+        ];
+        let telemetry = load(spec, &env, &Overrides::default()).unwrap().telemetry;
+        assert_eq!((telemetry.endpoint.as_deref(), telemetry.ratio), (Some("http://c:1"), 0.0));
+        assert!(telemetry.interval.is_zero());
+        let resolved = telemetry.resolve_headers().unwrap();
+        assert_eq!(resolved[0], ("authorization".to_owned(), "Bearer a".to_owned()));
+        let none = load("  {}\n", &[], &Overrides::default()).unwrap().telemetry;
+        assert_eq!((none.endpoint, none.ratio), (None, 0.01));
+        let https = load("  telemetry: {endpoint: 'https://c'}\n", &[], &Overrides::default());
+        assert_eq!(https.is_ok(), cfg!(feature = "tls"), "{https:?}");
+    }
+
+    #[test]
     fn without_a_file_there_are_defaults() {
         let env = [("HOME".to_owned(), "/home/a".to_owned())];
         let platform = Platform::load(None, env, &Overrides::default()).unwrap();
@@ -430,7 +553,7 @@ mod tests {
     fn what_is_refused_is_named_with_its_place() {
         let literal =
             "a secret does not belong into a file: write a reference, `${env:NAME}` or `${file:path}`";
-        let rows: [(&str, &str); 16] = [
+        let rows: [(&str, &str); 19] = [
             ("  brokers: []\n", "4: spec.brokers: must not be empty"),
             (
                 "  brokers: a:1\n",
@@ -467,6 +590,15 @@ mod tests {
                 "4: spec.shutdown.deadline: a bare number has no unit: write `30s` or `30ms`",
             ),
             (
+                "  telemetry: {endpoint: 'collector:4317'}\n",
+                "4: spec.telemetry.endpoint: \"collector:4317\" is no collector's address: write `http://host:port`; OTLP over gRPC is not spoken",
+            ),
+            (
+                "  telemetry: {headers: {Authorization: Bearer letmein}}\n",
+                &format!("4: spec.telemetry.headers.Authorization: {literal}"),
+            ),
+            ("  telemetry: {trace: {}}\n", "4: spec.telemetry.trace: unknown key, did you mean `traces`?"),
+            (
                 "  instance: a/b\n",
                 "4: spec.instance: \"a/b\" is no instance's name: up to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`",
             ),
@@ -492,6 +624,15 @@ mod tests {
                 "TIDEMILL_KAFKA_ACKS: the engine sets it: use `spec.delivery.guarantee`",
             ),
             (("TIDEMILL_BROKERS", ""), "TIDEMILL_BROKERS: must not be empty"),
+            (
+                ("TIDEMILL_TRACE_RATIO", "1.5"),
+                "TIDEMILL_TRACE_RATIO: \"1.5\" is no share: write a number from 0 to 1",
+            ),
+            (("TIDEMILL_OTLP_HEADERS", "a"), "TIDEMILL_OTLP_HEADERS: write `name=value,name=value`"),
+            (
+                ("TIDEMILL_OTLP_ENDPOINT", "http://me:secret@collector"),
+                "TIDEMILL_OTLP_ENDPOINT: \"http://me:secret@collector\" is no collector's address: what lets in belongs into `telemetry.headers`",
+            ),
         ];
         for (variable, expected) in rows {
             assert_eq!(load("  {}\n", &[variable], &Overrides::default()).unwrap_err(), expected);

@@ -68,6 +68,9 @@ pub(super) struct PlatformSpec {
     /// What it logs.
     #[serde(default)]
     pub log: LogSpec,
+    /// Where it sends traces and metrics, by OTLP over HTTP.
+    #[serde(default)]
+    pub telemetry: TelemetrySpec,
     /// How it stops.
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -113,6 +116,50 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Traces and metrics by OTLP over HTTP (protobuf). Without `endpoint` nothing is exported.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TelemetrySpec {
+    /// The collector: `http://127.0.0.1:4318`. `/v1/traces` and `/v1/metrics` are added. `https` needs
+    /// a build with the feature `tls`, as the container image is. Variable: `TIDEMILL_OTLP_ENDPOINT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub endpoint: Option<String>,
+    /// Headers of each request. What lets in (`authorization`, `x-api-key` and the like) must be a
+    /// reference, `${env:NAME}` or `${file:path}`; other values may be. Variable:
+    /// `TIDEMILL_OTLP_HEADERS` (`name=value,name=value`, the values themselves, or references).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Which events become spans.
+    #[serde(default)]
+    pub traces: TracesSpec,
+    /// The numbers of `/metrics`.
+    #[serde(default)]
+    pub metrics: PushSpec,
+}
+
+/// Which events become spans.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TracesSpec {
+    /// The share of events without a `traceparent` that begin a trace; one that has a `traceparent`
+    /// is sampled if that says so. A `bytes` source's headers are not looked at for a handler, so
+    /// each of its events counts as one without. 0: no spans at all. Default: 0.01. Variable:
+    /// `TIDEMILL_TRACE_RATIO`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub ratio: Option<f64>,
+}
+
+/// The numbers of `/metrics`, pushed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct PushSpec {
+    /// How often; `0s`: never. Default: `30s`. Variable: `TIDEMILL_METRICS_INTERVAL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<DurationText>,
 }
 
 /// How the process stops.
