@@ -10,7 +10,7 @@
 //! | means | [`manifest`], [`codec`], [`plugin`], [`kafka`] | each with its own config and error |
 //! | path | [`pipeline`] | what happens to a record; no I/O in it |
 //! | control | [`worker`] | one member of the consumer group |
-//! | assembly | [`runtime`] | builds the parts, starts, drains, stops; the admin server |
+//! | assembly | [`runtime`] | builds the parts, starts, drains, stops; the admin server; the exporter |
 //! | edge | [`cli`] | what a person types |
 
 pub mod cli;

@@ -12,9 +12,11 @@ use super::Global;
 use crate::kafka::Cluster;
 use crate::manifest::{self, LogFormat, Platform};
 use crate::model::{Clock, SystemClock};
+use crate::observe::trace::Tracing;
 use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
+use crate::runtime::telemetry::{self, Telemetry};
 use crate::runtime::{Follow, Handlers, Instance, Runtime, Shared, Stop, watch_signals};
 
 /// Run functions
@@ -69,13 +71,19 @@ impl Run {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let exposition = observe::install().context("metrics")?;
         let status = Status::default();
+        let read = telemetry::Read {
+            exposition: exposition.clone(),
+            status: status.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let (telemetry, tracing) = export(&platform, instance.id(), read)?.unzip();
         let shared = Shared {
             cluster,
             instance: instance.id().to_owned(),
             clock,
             exposition,
             status,
-            tracing: None,
+            tracing: tracing.flatten(),
             notes: Some(notes),
             can_prepare: true,
         };
@@ -98,6 +106,9 @@ impl Run {
         let result = runtime.wait();
         stop.set();
         admin.join();
+        if let Some(telemetry) = telemetry {
+            telemetry.finish();
+        }
         result?;
         tracing::info!("tidemill stopped");
         Ok(ExitCode::SUCCESS)
@@ -122,6 +133,26 @@ fn serve(platform: &Platform, shared: &Shared, runtime: &Runtime, stop: &Stop) -
         }
     };
     Ok(Admin::start(&config, shown, stopped)?)
+}
+
+/// The exporter of traces and metrics, if there is to be one.
+fn export(
+    platform: &Platform,
+    instance: &str,
+    read: telemetry::Read,
+) -> anyhow::Result<Option<(Telemetry, Option<Tracing>)>> {
+    let settings = &platform.telemetry;
+    let Some(endpoint) = settings.endpoint.clone() else { return Ok(None) };
+    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let config = telemetry::Config {
+        endpoint,
+        headers: settings.resolve_headers().context("a secret of `telemetry.headers`")?,
+        ratio: settings.ratio,
+        interval: settings.interval,
+        service: service.unwrap_or_else(|| "tidemill".to_owned()),
+        instance: instance.to_owned(),
+    };
+    Ok(Some(Telemetry::start(config, read).context("telemetry")?))
 }
 
 /// How often the listeners look whether the process stops.

@@ -13,6 +13,7 @@ mod prepare;
 mod seat;
 mod signal;
 mod stop;
+pub mod telemetry;
 mod watch;
 
 use std::collections::BTreeMap;
