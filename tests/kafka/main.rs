@@ -29,6 +29,7 @@ mod scripts;
 mod shutdown;
 mod slow_calls;
 mod start_offsets;
+mod traces;
 mod transactional_source;
 mod watch;
 mod zombie;

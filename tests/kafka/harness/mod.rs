@@ -18,6 +18,7 @@
 
 mod broker;
 mod client;
+mod collector;
 mod dice;
 mod follower;
 mod kafka_home;
@@ -30,6 +31,7 @@ mod worker;
 
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
+pub use collector::{Collector, attribute};
 pub use dice::{Dice, number_in_env};
 pub use follower::Follower;
 pub use listener::Listeners;
