@@ -36,6 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
         filters,
         sink: "format: cloudevents\n      cloudevents: { type: com.example.receipt, source: /bench/receipts, mode: binary }",
         commit_interval: cut,
+        variables: Vec::new(),
     };
     let work = Work { bare: Kind::Eosb, bare_cut: cut, function };
     let contestants = args.field.contestants(&session, &work)?;

@@ -1,4 +1,4 @@
-//! What a function pays for more than a copy: calls side by side, dead letters, keys that fail. Tidemill against
+//! What a function pays for more than a copy: calls side by side, dead letters, keys that fail, traces. Tidemill against
 //! itself without that, in turns.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::contest::{Contestant, Name};
 use crate::fill::{Shape, numbers};
 use crate::report;
 use crate::session::Session;
+use crate::sink;
 use crate::subject::{Function, Tidemill};
 use crate::throughput::{Load, Race};
 
@@ -33,6 +34,8 @@ pub enum What {
     DeadLetters,
     /// One key in 1000 fails for ever, three attempts each
     FailingKeys,
+    /// Traces of one event in 100, to a collector that swallows them
+    Traces,
 }
 
 /// One in so many keys fails.
@@ -52,6 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::DeadLetters => (10_000, 10, "every tenth record a dead letter, against the plain copy"),
         // So many that none of them comes faster than its attempts end.
         What::FailingKeys => (1_000_000, FAILING, "one key in 1000 fails for ever, against none"),
+        What::Traces => (10_000, 0, "traces of one event in 100, against none"),
     };
     let function = match args.what {
         What::Concurrency => Function { handler: ", config: {}, concurrency: 64".to_owned(), ..plain() },
@@ -59,6 +63,13 @@ pub fn run(args: &Args) -> Result<()> {
         What::FailingKeys => Function {
             handler: format!(", config: {{ every: {FAILING}, retry: true }}"),
             delivery: ", retry: { maxAttempts: 3, initial: 50ms }",
+            ..plain()
+        },
+        What::Traces => Function {
+            variables: vec![
+                ("TIDEMILL_OTLP_ENDPOINT", sink::start()?),
+                ("TIDEMILL_TRACE_RATIO", "0.01".to_owned()),
+            ],
             ..plain()
         },
     };

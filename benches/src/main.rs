@@ -7,6 +7,7 @@
 //! | `contest` | who is measured, and how each is started |
 //! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
 //! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
+//! | `sink` | a collector of telemetry |
 //! | `session`, `kafka`, `topics`, `process`, `report`, `clock` | what the commands stand on |
 
 mod bare;
@@ -23,6 +24,7 @@ mod ping;
 mod process;
 mod report;
 mod session;
+mod sink;
 mod streams;
 mod subject;
 mod throughput;
@@ -45,7 +47,7 @@ enum Verb {
     Throughput(throughput::Args),
     /// Filters CloudEvents, calls a typed JSON handler and emits, against the bare copy
     Cloudevents(cloudevents::Args),
-    /// Calls side by side, dead letters, failing keys: against a copy without them
+    /// Calls side by side, dead letters, failing keys, traces: against a copy without them
     Cost(cost::Args),
     /// Slow calls side by side, until the last result is visible
     Fanout(fanout::Args),

@@ -30,6 +30,8 @@ pub struct Function {
     pub sink: &'static str,
     /// Longest time between cuts.
     pub commit_interval: Duration,
+    /// Variables of the process.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl Function {
@@ -43,6 +45,7 @@ impl Function {
             filters: "[]".to_owned(),
             sink: "format: bytes",
             commit_interval,
+            variables: Vec::new(),
         }
     }
 
@@ -121,6 +124,7 @@ impl Tidemill {
             command
                 .env("TIDEMILL_METRICS", "127.0.0.1:0")
                 .env("TIDEMILL_ADMIN", "127.0.0.1:0")
+                .envs(self.function.variables.iter().map(|(name, value)| (name, value)))
                 .env("TIDEMILL_STATE_DIR", own_dir.join("state"))
         })
     }
