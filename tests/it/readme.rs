@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 use tidemill::cli::Cli;
 use tidemill::cli::sample::Sample;
-use tidemill::manifest;
+use tidemill::manifest::{self, Overrides, Platform};
 
 #[test]
 fn the_manifests_in_the_documents_load() {
@@ -21,6 +21,21 @@ fn the_manifests_in_the_documents_load() {
         }
     }
     assert!(loaded > 0, "no manifest in any document");
+}
+
+#[test]
+fn the_settings_in_the_documents_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, mut loaded) = (folder.path().join("tidemill.yaml"), 0);
+    for (file, text) in documents() {
+        for block in blocks(&text, "yaml").filter(|block| block.contains("kind: Platform")) {
+            fs::write(&settings, block).unwrap();
+            let platform = Platform::load(Some(&settings), [], &Overrides::default());
+            assert!(platform.is_ok(), "{file}: {}", platform.unwrap_err());
+            loaded += 1;
+        }
+    }
+    assert!(loaded > 0, "no settings in any document");
 }
 
 #[test]
