@@ -194,7 +194,9 @@ impl Worker {
         let counts = sources.iter().map(|source| self.consumer.partitions(&source.topic, ASK_WAIT));
         // Brokers that do not answer: as if all of them were this worker's, until the next change.
         let all = counts.map(|partitions| partitions.map_or(0, |partitions| partitions.len())).sum();
-        budget.share(self.lanes.len(), all, now);
+        // Those of the redrive topic go along.
+        let mine = self.lanes.iter().filter(|lane| lane.source < sources.len()).count();
+        budget.share(mine, all, now);
     }
 
     /// `None`: the brokers could not say yet.

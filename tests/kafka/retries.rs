@@ -115,13 +115,12 @@ fn a_rate_holds_for_all_workers_together() {
         wait_until(WITHIN, "both workers in the group", || stage.members() == 2);
         let follower = Follower::start(cluster(), &stage.sink);
         let clock = SystemClock::start();
-        cluster().produce(&stage.source, (0..250).map(|n| ToSend::new(format!("k{n}"), n.to_string())));
-        follower.wait_for(1, WITHIN);
         let began = clock.now().elapsed;
+        cluster().produce(&stage.source, (0..250).map(|n| ToSend::new(format!("k{n}"), n.to_string())));
         crate::harness::assert_each_once(250, &follower.wait_for(250, WITHIN));
         let took = clock.now().elapsed - began;
-        // Five seconds' worth, less what was saved up and what the first cut held.
-        assert!(took > Duration::from_secs(3), "{took:?}");
+        // Five seconds' worth, less what was saved up.
+        assert!(took > Duration::from_millis(4500), "{took:?}");
         assert!(workers.iter_mut().all(|worker| worker.terminate(WITHIN).success()));
     }
 }
