@@ -22,3 +22,4 @@ mod sampled_events_carry_their_span;
 mod scene;
 mod scripts;
 mod untouched_events_pass_through;
+mod watched_metrics_exist;
