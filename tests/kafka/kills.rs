@@ -6,12 +6,10 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
-use tidemill::model::{Clock as _, SystemClock};
-
 use serde_json::json;
 
 use crate::harness::{
-    Dice, Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster, number_in_env,
+    Dice, Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster, number,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -45,11 +43,10 @@ fn calls_side_by_side_retries_and_dead_letters_survive_kills_too() {
 
 /// Kills, stops and starts workers under load, and looks at what became of each event.
 fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) {
-    let kills: u32 = number_in_env("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
-    let seed = number_in_env("TIDEMILL_TEST_SEED").unwrap_or(SystemClock::start().now().wall_ms as u64);
+    let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
+    let mut dice = Dice::new();
     // Shown when the test fails.
-    println!("TIDEMILL_TEST_SEED={seed} TIDEMILL_TEST_KILLS={kills}");
-    let mut dice = Dice(seed);
+    println!("{dice} TIDEMILL_TEST_KILLS={kills}");
 
     let follower = Follower::start(cluster(), &stage.sink);
     let load = Load::start_with(cluster(), &stage.source, 20, dress);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Dice, ReadRecord, Stage, ToSend, Worker, cluster, number_in_env, try_wait};
+use crate::harness::{Dice, ReadRecord, Stage, ToSend, Worker, cluster, number, try_wait};
 
 const WITHIN: Duration = Duration::from_secs(120);
 /// How many scripts are played at a time: they mostly wait.
@@ -43,7 +43,7 @@ struct Script {
 
 impl Script {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::seeded(seed);
         let max_attempts = 2 + dice.roll(3) as u32;
         let mut fates: Vec<Fate> = (0..60 + dice.roll(140))
             .map(|_| match dice.roll(100) {
@@ -188,8 +188,8 @@ fn revive(stage: &Stage, workers: &mut [Option<Worker>; 2]) {
 
 #[test]
 fn any_script_ends_each_event_once_in_order_and_balanced() {
-    let scripts = number_in_env("TIDEMILL_TEST_SCRIPTS").unwrap_or(50);
-    let first = number_in_env("TIDEMILL_TEST_SEED").unwrap_or(1);
+    let scripts = number("TIDEMILL_TEST_SCRIPTS").unwrap_or(50);
+    let first = number("TIDEMILL_TEST_SEED").unwrap_or(1);
     let next = AtomicU64::new(first);
     std::thread::scope(|scope| {
         let play = || {

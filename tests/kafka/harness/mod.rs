@@ -10,6 +10,7 @@
 //! A scenario names its topics with [`unique`], so that tests run side by side. One that stops the
 //! broker takes a [`PrivateBroker`]. [`Worker`] is a `tidemill` process, [`Stage`] a function with its topics
 //! for it to run, [`Load`] writes numbered records all the while, and a [`Follower`] sees what comes out.
+//! With `TIDEMILL_TEST_IMAGE=tidemill:0.1.0` workers are containers of that image instead of processes ([`container`]).
 //!
 //! Nothing outlives the run: broker and workers are ended by a shell that reads a pipe which the test
 //! process holds ([`supervisor`]), so a panic, Ctrl-C or SIGKILL of the tests ends them as well.
@@ -19,6 +20,7 @@
 mod broker;
 mod client;
 mod collector;
+mod container;
 mod dice;
 mod follower;
 mod kafka_home;
@@ -32,11 +34,11 @@ mod worker;
 pub use broker::{PrivateBroker, cluster};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
 pub use collector::{Collector, attribute};
-pub use dice::{Dice, number_in_env};
+pub use dice::{Dice, number};
 pub use follower::Follower;
 pub use listener::Listeners;
 pub use load::{Load, assert_each_ends_once, assert_each_once, assert_none_lost};
 pub use stage::{Stage, trial_plugin};
 pub use supervisor::Supervisor;
-pub use wait::{holds_for, try_wait, wait_until};
+pub use wait::{Deadline, holds_for, try_wait, wait_until};
 pub use worker::{Signal, Worker, free_port};

@@ -42,29 +42,35 @@ impl Drop for Supervisor {
     }
 }
 
-/// Kills the process `pid` when the test process ends before [`no_longer_kill_at_end`] was called.
-pub fn kill_at_end(pid: u32) {
-    tell_reaper(&format!("+{pid}"));
+/// Kills the process of this number, or the container of this name, when the test process ends before
+/// [`no_longer_kill_at_end`] was called.
+pub fn kill_at_end(worker: &str) {
+    tell_reaper(&format!("+{worker}"));
 }
 
 /// Undoes [`kill_at_end`], once the process has been waited for: its number may be given away again.
-pub fn no_longer_kill_at_end(pid: u32) {
-    tell_reaper(&format!("-{pid}"));
+pub fn no_longer_kill_at_end(worker: &str) {
+    tell_reaper(&format!("-{worker}"));
 }
 
 fn tell_reaper(line: &str) {
     static REAPER: OnceLock<Mutex<Child>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
         let script = r#"trap : INT HUP TERM
-            pids=' '
+            workers=' '
             while read -r line; do
-                pid=${line#?}
+                worker=${line#?}
                 case $line in
-                    +*) pids="$pids$pid " ;;
-                    -*) pids="${pids%% $pid *} ${pids#* $pid }" ;;
+                    +*) workers="$workers$worker " ;;
+                    -*) workers="${workers%% $worker *} ${workers#* $worker }" ;;
                 esac
             done
-            for pid in $pids; do kill -s KILL "$pid" 2>/dev/null; done"#;
+            for worker in $workers; do
+                case $worker in
+                    *[!0-9]*) podman rm --force --time 0 "$worker" ;;
+                    *) kill -s KILL "$worker" ;;
+                esac >/dev/null 2>&1
+            done"#;
         Mutex::new(detached(Command::new("sh").args(["-c", script])))
     });
     let mut reaper = reaper.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
