@@ -31,5 +31,6 @@ mod slow_calls;
 mod start_offsets;
 mod traces;
 mod transactional_source;
+mod turmoil;
 mod watch;
 mod zombie;
