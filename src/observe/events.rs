@@ -318,14 +318,23 @@ pub struct OffsetsLost<'a> {
     pub from: i64,
     /// Where it goes on.
     pub to: i64,
+    /// How many of them had not ended.
+    pub lost: u64,
 }
 
 impl OffsetsLost<'_> {
     /// Counts and logs the gap.
     pub fn emit(self, meter: &mut Meter) {
-        let Self { topic, partition, from, to } = self;
-        meter.lost_offsets(to.saturating_sub(from).max(0) as u64);
-        tracing::error!(topic, partition, from, to, "offsets were deleted before they were read: data lost");
+        let Self { topic, partition, from, to, lost } = self;
+        meter.lost_offsets(lost);
+        tracing::error!(
+            topic,
+            partition,
+            from,
+            to,
+            lost,
+            "offsets were deleted before they were read: data lost"
+        );
     }
 }
 
@@ -484,7 +493,7 @@ mod tests {
             BrokersBack.emit(&mut meter);
             HandlerSwapped { digest: "9f2c", entry: "echo" }.emit(&mut meter);
             Fenced { transactional_id: "tidemill.default.echo/a/0" }.emit(&mut meter);
-            OffsetsLost { topic: "rides", partition: 0, from: 5, to: 9 }.emit(&mut meter);
+            OffsetsLost { topic: "rides", partition: 0, from: 5, to: 9, lost: 4 }.emit(&mut meter);
             WorkerStopped { error: None }.emit(&mut meter);
             WorkerStopped { error: Some(&"out of attempts") }.emit(&mut meter);
         });

@@ -93,6 +93,14 @@ impl Ledger {
         self.next = self.next.max(offset);
     }
 
+    /// Nothing below `offset` is there any more, what had begun included; returns how many offsets were not finished.
+    pub fn expire(&mut self, offset: i64) -> u64 {
+        let open = self.open.split_off(&offset);
+        let lost = self.open.len() as u64 + (offset - self.next).max(0) as u64;
+        *self = Self::from_parts(self.next.max(offset), open);
+        lost
+    }
+
     /// A call for `offset` failed; returns how many did.
     pub fn fail(&mut self, offset: i64) -> u32 {
         self.admit(offset);
@@ -145,6 +153,17 @@ mod tests {
         assert!(ledger.is_finished(3) && !ledger.is_finished(2));
         ledger.finish(2);
         assert_eq!((ledger.position(), ledger.attempts(2)), (4, 0));
+    }
+
+    #[test]
+    fn what_has_expired_is_not_waited_for() {
+        let mut ledger = Ledger::starting_at(0);
+        (0..10).for_each(|offset| ledger.admit(offset));
+        ledger.fail(2);
+        assert_eq!(ledger.expire(5), 5);
+        assert_eq!((ledger.position(), ledger.attempts(2), ledger.next()), (5, 0, 10));
+        assert_eq!(ledger.expire(20), 15);
+        assert_eq!((ledger.position(), ledger.next()), (20, 20));
     }
 
     proptest! {

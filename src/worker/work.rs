@@ -157,7 +157,7 @@ impl Worker {
         if is_alone || !self.desk.is_quiet() || lane.track.open_since().is_some() {
             let strand =
                 self.pipeline.with_key(lane.source, &record, |key| lane.track.strand(record.offset, key));
-            match self.desk.place(&lane.track, strand) {
+            match self.desk.place(&lane.track, strand, record.offset) {
                 Placement::Now if !is_alone => {}
                 Placement::Busy => {
                     self.budget.as_mut().map(Budget::give_back);
@@ -250,10 +250,13 @@ impl Worker {
         if from > next {
             return Err(Stopped::BeyondEnd { partition: partition.to_string(), committed: from, end: next });
         }
-        if first > from {
-            OffsetsLost { topic: &partition.topic, partition: partition.partition, from, to: first }
+        let position = lane.track.checkpoint.offset();
+        if first > position {
+            // Those that had begun, failed and waited too.
+            let lost = lane.track.ledger().expire(first);
+            let Partition { topic, partition } = partition;
+            OffsetsLost { topic, partition: *partition, from: position, to: first, lost }
                 .emit(&mut self.meter);
-            lane.track.ledger().reach(first);
             lane.track.read_to = lane.track.read_to.max(first);
         }
         self.cut()?;

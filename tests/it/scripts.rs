@@ -320,7 +320,7 @@ impl Play {
         let desk = &mut self.worker.desk;
         let strand = track.strand(offset, logged.key.as_deref().map(str::as_bytes));
         let failed = track.checkpoint.ledger.attempts(offset);
-        let place = desk.place(track, strand);
+        let place = desk.place(track, strand, offset);
         if matches!(place, Placement::Busy | Placement::Full) {
             return;
         }

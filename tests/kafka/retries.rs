@@ -50,6 +50,43 @@ fn only_the_failing_key_waits() {
     }
 }
 
+/// As many unfinished offsets between finished ones as the metadata can name: nothing more is begun. Whoever takes the
+/// lane over must finish those, though there is no room for others.
+#[test]
+fn a_lane_whose_metadata_are_full_goes_on_after_a_restart() {
+    for concurrency in [1, 16] {
+        let stage = Stage::new(cluster(), "metadata", 1)
+            .with_trial()
+            .with_short_sessions()
+            .with("/spec/handler/concurrency", json!(concurrency))
+            .with("/spec/delivery/circuit", json!({ "keys": 0, "within": "1s" }))
+            .with(
+                "/spec/delivery/retry",
+                json!({ "maxAttempts": 4, "initial": "10m", "max": "10m", "maxHeld": 50_000 }),
+            );
+        let records = (0..6000).map(|n| {
+            let record = ToSend::new(format!("k{n}"), n.to_string());
+            if n % 2 == 0 { record.header("fail", "1") } else { record }
+        });
+        cluster().produce(&stage.source, records);
+        let mut worker = stage.spawn("a");
+        wait_until(WITHIN, "a full lane, and its failures committed", || {
+            let log = worker.log();
+            let full = log.find("reading stops");
+            full.is_some() && log.rfind("cut committed") > full
+        });
+        worker.kill();
+        // Begun again at once: how long they were to wait is not remembered.
+        let mut worker = stage.spawn("a");
+        wait_until(WITHIN, "the first of those that wait to end", || {
+            stage.committed()[0].is_some_and(|offset| offset > 0)
+        });
+        assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+        // The first may have been made twice, if its cut was aborted.
+        assert_eq!(stage.calls()[&format!("{}/0@0", stage.source)].last(), Some(&2));
+    }
+}
+
 #[test]
 fn a_lane_that_holds_as_much_as_it_may_is_read_no_further() {
     let stage = Stage::new(cluster(), "full", 1).with_trial().with(

@@ -180,25 +180,26 @@ impl<J> Desk<J> {
         track.due.first().map(|(due, _)| *due)
     }
 
-    /// Where the event of `strand` goes that was just read.
-    pub fn place(&mut self, track: &Track, strand: Strand) -> Placement {
+    /// Where the event of `strand` goes that was just read at `offset`.
+    pub fn place(&mut self, track: &Track, strand: Strand, offset: i64) -> Placement {
         let is_open = track.circuit.is_open();
+        let is_full = self.is_full(track, offset);
         match self.queues.get(&strand) {
-            None if is_open || self.is_full(track) => self.behind(track),
+            None if is_open || is_full => self.behind(track, is_full),
             None if self.lines.is_inline() => Placement::Now,
             None => self.lines.pick().map_or(Placement::Busy, Placement::Thread),
             Some(queue) => {
                 let may_follow = !is_open && !queue.is_failing && queue.waiting.is_empty() && queue.out > 0;
-                if may_follow && self.lines.has_room(queue.thread) && !self.is_full(track) {
+                if may_follow && self.lines.has_room(queue.thread) && !is_full {
                     return Placement::Thread(queue.thread);
                 }
-                self.behind(track)
+                self.behind(track, is_full)
             }
         }
     }
 
-    fn behind(&self, track: &Track) -> Placement {
-        match self.is_full(track) {
+    fn behind(&self, track: &Track, is_full: bool) -> Placement {
+        match is_full {
             // Others hold it all.
             false if self.holds_all() => Placement::Full,
             false => Placement::Behind,
@@ -207,10 +208,13 @@ impl<J> Desk<J> {
         }
     }
 
-    fn is_full(&self, track: &Track) -> bool {
+    /// An offset that a restart finds unfinished among finished ones is in the metadata already. It must not wait for
+    /// those to become shorter: it is what makes them long.
+    fn is_full(&self, track: &Track, offset: i64) -> bool {
         track.held >= self.policy.max_held
             || (track.held > 0 && self.holds_all())
-            || track.checkpoint.metadata_bytes() > ADMIT_METADATA
+            || (offset >= track.checkpoint.ledger.next()
+                && track.checkpoint.metadata_bytes() > ADMIT_METADATA)
     }
 
     /// As many bytes as may wait do.
@@ -487,5 +491,50 @@ impl<J> Desk<J> {
             }
             queue.out > 0 || !queue.waiting.is_empty()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Order;
+
+    fn policy() -> Policy {
+        Policy {
+            order: Order::Key,
+            retry: Retry {
+                max_attempts: 3,
+                initial: Duration::from_millis(1),
+                factor: 2.0,
+                max: Duration::from_secs(1),
+                jitter: 0.0,
+            },
+            max_held: 10,
+            max_held_bytes: 1000,
+            circuit: CircuitSpec { keys: 0, within: Duration::ZERO },
+        }
+    }
+
+    /// A worker that comes back finds so many unfinished offsets between finished ones that nothing more is begun, and
+    /// nothing in memory whose end would make room.
+    #[test]
+    fn what_makes_the_metadata_long_is_always_taken() {
+        for threads in [0, 4] {
+            let mut checkpoint = Checkpoint::fresh(0);
+            (0..3000).for_each(|offset| checkpoint.ledger.admit(offset));
+            (0..3000).filter(|offset| offset % 2 > 0).for_each(|offset| checkpoint.ledger.finish(offset));
+            assert!(checkpoint.metadata_bytes() > ADMIT_METADATA);
+            let mut desk: Desk<()> = Desk::new(policy(), threads);
+            let mut track = Track::new(desk.policy(), 0, ("rides", 0), checkpoint, 0);
+            let mut place = |track: &mut Track, offset: i64| {
+                let strand = track.strand(offset, Some(&offset.to_le_bytes()));
+                desk.place(track, strand, offset)
+            };
+            assert!(
+                matches!(place(&mut track, 0), Placement::Now | Placement::Thread(_)),
+                "{threads} threads"
+            );
+            assert_eq!(place(&mut track, 3000), Placement::Busy, "nothing is begun beyond");
+        }
     }
 }
