@@ -17,7 +17,7 @@ mod workshop;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -108,7 +108,7 @@ impl DevArgs {
             Place::Embedded(_) => Failed::in_folder(Path::new(FAILED_FOLDER)),
         };
         let quit = Stop::default();
-        watch_signals(quit.clone(), platform.shutdown_deadline, None)?;
+        watch_signals(quit.clone(), platform.shutdown_deadline, Arc::default())?;
         let (sender, signals) = mpsc::sync_channel(WAITING);
         let engine = Engine::new(&platform, place.cluster(), !place.is_embedded(), sender.clone())?;
         let rate = self.rate.unwrap_or(if self.once { ONCE } else { READABLE });

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -49,14 +49,15 @@ impl Run {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
         init_logs(&platform)?;
+        let (stop, noted) = (Stop::default(), Arc::new(OnceLock::new()));
+        watch_signals(stop.clone(), platform.shutdown_deadline, Arc::clone(&noted))?;
         let instance = match &platform.instance {
             Some(id) => Instance::configured(id),
             None => Instance::of_state_dir(&platform.state_dir)?,
         };
         let notes = Notes::open(&platform.state_dir, instance.id())
             .with_context(|| format!("the notes of calls in {}", platform.state_dir.display()))?;
-        let stop = Stop::default();
-        watch_signals(stop.clone(), platform.shutdown_deadline, Some(Arc::clone(&notes)))?;
+        let _ = noted.set(Arc::clone(&notes));
         let functions = manifest::load(&self.paths)?;
         let registry = Arc::new(Registry::default());
         let functions = functions

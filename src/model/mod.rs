@@ -9,6 +9,7 @@ mod function;
 mod headers;
 mod outbox;
 mod record;
+mod watch;
 
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use dice::Dice;
@@ -22,3 +23,4 @@ pub use function::{
 pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
+pub use watch::Watch;

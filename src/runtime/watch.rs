@@ -1,12 +1,12 @@
 //! Says which worker has not come round for a while, and what it waits for. The worker itself cannot; and
 //! librdkafka's own words reach the log only when its worker asks for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::function::OnHung;
 use super::{LOOK_EVERY, Stop};
-use crate::model::Clock;
+use crate::model::{Clock, Watch};
 use crate::observe::{FunctionReport, Phase, Silence};
 use crate::worker::Stopped;
 
@@ -23,8 +23,11 @@ pub(super) fn watch(
 ) {
     let mut hangs = false;
     let mut silent = BTreeSet::new();
+    let mut watches: BTreeMap<_, Watch> = BTreeMap::new();
     while !done.wait(LOOK_EVERY) {
-        for Silence { worker, time, phase } in report.silences(clock.now().elapsed) {
+        let now = clock.now().elapsed;
+        for Silence { worker, time, phase } in report.silences(now) {
+            let time = watches.entry(worker).or_default().look(Some(now.saturating_sub(time)), now);
             let is_long = match phase {
                 Phase::Handle => time > longest_call.max(LONG),
                 _ => time > LONG,

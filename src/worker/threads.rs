@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::model::{Clock, HeaderBuffer, OwnedRecord};
+use crate::model::{Clock, HeaderBuffer, OwnedRecord, Watch};
 use crate::observe::trace::CallSpan;
 use crate::observe::{REPORT_EVERY, thread_cpu};
 use crate::pipeline::{Handler, Pass, Pipeline, Settled, Strand, Ticket, Written};
@@ -58,9 +59,9 @@ struct Line {
     orders: Sender<Order>,
     filling: Vec<Call>,
     taken_back: u64,
-    /// Batches sent and not taken back, and since when the first of them is with the thread.
-    out: u32,
-    since: Duration,
+    /// When its call began, as [`Hand::begun`] says it, and how long that was seen to take.
+    begun: Arc<AtomicU64>,
+    watch: Watch,
     thread: JoinHandle<()>,
 }
 
@@ -81,7 +82,9 @@ impl Threads {
         let mut lines = Vec::with_capacity(pipelines.len());
         for (number, pipeline) in pipelines.into_iter().enumerate() {
             let (orders, receiver) = mpsc::channel();
+            let begun = Arc::new(AtomicU64::new(0));
             let hand = Hand {
+                begun: Arc::clone(&begun),
                 thread: number as u16,
                 pipeline,
                 clock: Arc::clone(clock),
@@ -97,8 +100,8 @@ impl Threads {
             let thread = std::thread::Builder::new()
                 .name(format!("{name}.{number}"))
                 .spawn(move || span.in_scope(|| hand.run(&receiver)))?;
-            let (out, since) = (0, Duration::ZERO);
-            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, out, since, thread });
+            let watch = Watch::default();
+            lines.push(Line { orders, filling: Vec::new(), taken_back: 0, begun, watch, thread });
         }
         Ok(Self { clock: Arc::clone(clock), lines, done, spare: Vec::new() })
     }
@@ -118,14 +121,9 @@ impl Threads {
     /// Sends what was added. Must come before [`Threads::take`]: a thread gives back what it is sent of a key whose
     /// failure was not taken yet.
     pub fn flush(&mut self) {
-        let now = self.clock.now().elapsed;
         for line in self.lines.iter_mut().filter(|line| !line.filling.is_empty()) {
             let empty = self.spare.pop().unwrap_or_default();
             let calls = std::mem::replace(&mut line.filling, empty);
-            if line.out == 0 {
-                line.since = now;
-            }
-            line.out += 1;
             // A thread ends only after its sender, or by a panic of the engine's own, which ends the worker.
             let _ = line.orders.send(Order::Calls(calls, line.taken_back));
         }
@@ -146,15 +144,18 @@ impl Threads {
         };
         let line = &mut self.lines[usize::from(done.thread)];
         line.taken_back += 1;
-        line.out -= 1;
-        line.since = self.clock.now().elapsed;
         Some(done)
     }
 
-    /// A thread has not given anything back for so long, though it has calls.
-    pub fn hangs(&self, limit: Duration) -> bool {
+    /// A call was seen to take longer than this.
+    pub fn hangs(&mut self, limit: Duration) -> bool {
         let now = self.clock.now().elapsed;
-        self.lines.iter().any(|line| line.out > 0 && now.saturating_sub(line.since) > limit)
+        let mut hangs = false;
+        for line in &mut self.lines {
+            let begun = line.begun.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos);
+            hangs |= line.watch.look(begun, now) > limit;
+        }
+        hangs
     }
 
     /// A list whose events were settled, to be used again.
@@ -173,6 +174,8 @@ impl Threads {
 
 /// One thread at work.
 struct Hand {
+    /// When its call began, in nanoseconds of the clock's monotonic time and one more; 0: none is under way.
+    begun: Arc<AtomicU64>,
     thread: u16,
     pipeline: Pipeline,
     clock: Arc<dyn Clock>,
@@ -231,6 +234,7 @@ impl Hand {
             }
             let Job { record, source, written } = &mut *ticket.job;
             written.clear();
+            self.begun.store(began.elapsed.as_nanos() as u64 + 1, Ordering::Relaxed);
             let pipeline = &mut self.pipeline;
             let settled = record.lend(&mut self.headers, |record| {
                 let (source, is_probe) = (*source, ticket.is_probe);
@@ -246,5 +250,6 @@ impl Hand {
             call.ended = Some((settled, now.elapsed.saturating_sub(began.elapsed)));
             began = now;
         }
+        self.begun.store(0, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Follower, Stage, ToSend, cluster, wait_until};
+use crate::harness::{Deadline, Follower, Signal, Stage, ToSend, cluster, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -38,6 +38,38 @@ fn a_call_that_hangs_ends_the_process_and_then_its_event() {
         assert_eq!(dead.len(), 1);
         assert_eq!(dead[0].header("tidemill-reason"), Some("crashed"));
         assert!(worker.terminate(WITHIN).success());
+    }
+}
+
+/// What takes long is a batch of calls, each of which is within its time.
+#[test]
+fn calls_that_are_all_in_time_do_not_hang_together() {
+    let stage = stage(2, "exit");
+    let follower = Follower::start(cluster(), &stage.sink);
+    let records = (0..16).map(|n| ToSend::new("k", n.to_string()).header("sleep-ms", "700"));
+    cluster().produce(&stage.source, records);
+    let mut worker = stage.spawn("a");
+    follower.wait_for(16, WITHIN);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
+/// A process that was stopped has no call to blame for the time that has passed.
+#[test]
+fn a_process_that_stood_still_goes_on() {
+    for concurrency in [1, 4] {
+        let stage = stage(concurrency, "stop");
+        let follower = Follower::start(cluster(), &stage.sink);
+        let slow = |n: usize| ToSend::new("k", n.to_string()).header("sleep-ms", "500");
+        cluster().produce(&stage.source, (0..20).map(slow));
+        let mut worker = stage.spawn("a");
+        wait_until(WITHIN, "the first call", || !stage.calls().is_empty());
+        worker.signal(Signal::Stop);
+        let until = Deadline::after(Duration::from_secs(5));
+        wait_until(WITHIN, "more than twice the timeout to pass", || until.is_over());
+        worker.signal(Signal::Continue);
+        follower.wait_for(20, WITHIN);
+        assert!(!worker.log().contains("a call has not come back"), "{}", worker.log());
+        assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
     }
 }
 
