@@ -34,7 +34,7 @@ pub enum What {
     DeadLetters,
     /// One key in 1000 fails for ever, three attempts each
     FailingKeys,
-    /// Traces of one event in 100, to a collector that swallows them
+    /// Traces of one event in 100, to a collector that swallows them, and origin headers on every output
     Traces,
 }
 
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::DeadLetters => (10_000, 10, "every tenth record a dead letter, against the plain copy"),
         // So many that none of them comes faster than its attempts end.
         What::FailingKeys => (1_000_000, FAILING, "one key in 1000 fails for ever, against none"),
-        What::Traces => (10_000, 0, "traces of one event in 100, against none"),
+        What::Traces => (10_000, 0, "traces of one event in 100 and origin headers, against neither"),
     };
     let function = match args.what {
         What::Concurrency => Function { handler: ", config: {}, concurrency: 64".to_owned(), ..plain() },
@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
                 ("TIDEMILL_OTLP_ENDPOINT", sink::start()?),
                 ("TIDEMILL_TRACE_RATIO", "0.01".to_owned()),
             ],
+            delivery: ", originHeaders: true",
             ..plain()
         },
     };
