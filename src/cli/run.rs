@@ -17,7 +17,8 @@ use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::telemetry::{self, Telemetry};
-use crate::runtime::{Follow, Handlers, Instance, Runtime, Shared, Stop, watch_signals};
+use crate::runtime::{Follow, Handlers, Instance, Limits, Runtime, Shared, Stop, watch_signals};
+use crate::worker::ProcessRate;
 
 /// Run functions
 ///
@@ -85,6 +86,10 @@ impl Run {
             exposition,
             status,
             tracing: tracing.flatten(),
+            limits: Limits {
+                memory: platform.limits.memory,
+                rate: platform.limits.rate.map(ProcessRate::new),
+            },
             notes: Some(notes),
             can_prepare: true,
         };

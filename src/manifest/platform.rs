@@ -14,6 +14,7 @@ use super::platform_spec::{LogFormat, PlatformManifest, PlatformSpec};
 use super::schema::platform_schema;
 use super::secret::{Secret, SecretError};
 use super::{owned, strict, text};
+use crate::model::Rate;
 
 /// The platform's settings, resolved. Printing it shows no secret.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +38,8 @@ pub struct Platform {
     pub log: Log,
     /// Where traces and metrics go.
     pub telemetry: Telemetry,
+    /// What all functions may take up together.
+    pub limits: Limits,
     /// How long a stop may take.
     pub shutdown_deadline: Duration,
 }
@@ -59,6 +62,15 @@ impl Telemetry {
     pub fn resolve_headers(&self) -> Result<Vec<(String, String)>, SecretError> {
         self.headers.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?))).collect()
     }
+}
+
+/// What all functions of the process may take up together; `None`: that is not bounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Memory for what is under way, in bytes.
+    pub memory: Option<u64>,
+    /// Calls of handlers.
+    pub rate: Option<Rate>,
 }
 
 /// What is logged.
@@ -106,10 +118,12 @@ enum Setting {
     OtlpHeaders,
     TraceRatio,
     MetricsInterval,
+    LimitsMemory,
+    LimitsRate,
     ShutdownDeadline,
 }
 
-const VARIABLES: [(&str, Setting); 13] = [
+const VARIABLES: [(&str, Setting); 15] = [
     ("TIDEMILL_BROKERS", Setting::Brokers),
     ("TIDEMILL_STATE_DIR", Setting::StateDir),
     ("TIDEMILL_INSTANCE", Setting::Instance),
@@ -122,6 +136,8 @@ const VARIABLES: [(&str, Setting); 13] = [
     ("TIDEMILL_OTLP_HEADERS", Setting::OtlpHeaders),
     ("TIDEMILL_TRACE_RATIO", Setting::TraceRatio),
     ("TIDEMILL_METRICS_INTERVAL", Setting::MetricsInterval),
+    ("TIDEMILL_LIMITS_MEMORY", Setting::LimitsMemory),
+    ("TIDEMILL_LIMITS_RATE", Setting::LimitsRate),
     ("TIDEMILL_SHUTDOWN_DEADLINE", Setting::ShutdownDeadline),
 ];
 
@@ -205,6 +221,7 @@ impl Platform {
                 ratio: 0.01,
                 interval: Duration::from_secs(30),
             },
+            limits: Limits::default(),
             shutdown_deadline: Duration::from_secs(25),
         }
     }
@@ -231,7 +248,8 @@ impl Platform {
     }
 
     fn take(&mut self, document: &mut Document, spec: PlatformSpec) {
-        let PlatformSpec { brokers, kafka, state_dir, instance, listeners, log, telemetry, shutdown } = spec;
+        let PlatformSpec { brokers, kafka, state_dir, instance, listeners, log, telemetry, limits, shutdown } =
+            spec;
         let token = listeners.admin_token.filter(|token| {
             let literal = Secret::parse(token).is_ok_and(|token| token.is_literal());
             if literal {
@@ -258,6 +276,8 @@ impl Platform {
                 Setting::MetricsInterval,
                 telemetry.metrics.interval.map(|text| text.0),
             ),
+            ("spec.limits.memory", Setting::LimitsMemory, limits.memory),
+            ("spec.limits.rate", Setting::LimitsRate, limits.rate),
             ("spec.shutdown.deadline", Setting::ShutdownDeadline, shutdown.deadline.map(|text| text.0)),
         ];
         for (path, setting, value) in given {
@@ -379,6 +399,8 @@ impl Platform {
                     ratio.ok_or_else(|| format!("{value:?} is no share: write a number from 0 to 1"))?;
             }
             Setting::MetricsInterval => self.telemetry.interval = text::duration(value)?,
+            Setting::LimitsMemory => self.limits.memory = Some(text::size(value)?),
+            Setting::LimitsRate => self.limits.rate = Some(text::rate(value)?),
             Setting::ShutdownDeadline => self.shutdown_deadline = text::duration(value)?,
         }
         Ok(())
@@ -624,6 +646,10 @@ mod tests {
                 "TIDEMILL_KAFKA_ACKS: the engine sets it: use `spec.delivery.guarantee`",
             ),
             (("TIDEMILL_BROKERS", ""), "TIDEMILL_BROKERS: must not be empty"),
+            (
+                ("TIDEMILL_LIMITS_MEMORY", "1.5Gi"),
+                "TIDEMILL_LIMITS_MEMORY: \"1.5Gi\" is no size: write a whole number of bytes, or with Ki, Mi, Gi, as in `256Mi`",
+            ),
             (
                 ("TIDEMILL_TRACE_RATIO", "1.5"),
                 "TIDEMILL_TRACE_RATIO: \"1.5\" is no share: write a number from 0 to 1",

@@ -71,6 +71,9 @@ pub(super) struct PlatformSpec {
     /// Where it sends traces and metrics, by OTLP over HTTP.
     #[serde(default)]
     pub telemetry: TelemetrySpec,
+    /// What its functions may take up together.
+    #[serde(default)]
+    pub limits: ProcessLimits,
     /// How it stops.
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -92,6 +95,21 @@ pub(super) struct Listeners {
     /// (the token itself, or a reference).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token: Option<String>,
+}
+
+/// What all functions of the process may take up together. Without, each has its own bounds alone.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ProcessLimits {
+    /// Memory for events and outputs that are under way, as a Kubernetes quantity (`2Gi`): a function whose workers'
+    /// `limits.memory` the others leave no room for is not started. Variable: `TIDEMILL_LIMITS_MEMORY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub memory: Option<String>,
+    /// Calls of handlers, as `handler.rate`: `1000/s`. Variable: `TIDEMILL_LIMITS_RATE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub rate: Option<String>,
 }
 
 /// What the process logs, on standard error.

@@ -171,6 +171,7 @@ impl Runner {
             redrive_partitions,
             limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
+            rate: self.shared.limits.rate.clone(),
             spans: self.shared.tracing.as_ref().map(|tracing| tracing.spans.clone()),
             notes: self.shared.notes.clone(),
             clock: Arc::clone(&self.shared.clock),

@@ -35,6 +35,7 @@ use crate::model::{Clock, Function, OnHang};
 use crate::observe::trace::Tracing;
 use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
+use crate::worker::ProcessRate;
 use function::Runner;
 use seat::{Control, Job, Next, Seat};
 
@@ -53,10 +54,21 @@ pub struct Shared {
     pub status: Status,
     /// What becomes of traces; `None`: there are none.
     pub tracing: Option<Tracing>,
+    /// What they may take up together.
+    pub limits: Limits,
     /// Where calls are noted, so that one that ends the process is found out; `None`: they are not.
     pub notes: Option<Arc<Notes>>,
     /// Topics are made, start offsets committed: on every broker but the embedded one, which cannot.
     pub can_prepare: bool,
+}
+
+/// What all functions of a process may take up together; `None`: that is not bounded.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// The sum of their workers' `limits.memory`, in bytes.
+    pub memory: Option<u64>,
+    /// Calls.
+    pub rate: Option<ProcessRate>,
 }
 
 /// The functions of a process: each a thread with a stop of its own. Clones share them.
@@ -101,6 +113,21 @@ pub enum Refused {
     Stopped {
         /// The function.
         name: String,
+    },
+    /// The functions that are there leave too little memory.
+    #[error(
+        "{name} asks for {asked} MiB (limits.memory times its workers), and of the process's {limit} MiB the others leave \
+         {left} MiB: give the process more (`spec.limits.memory` in tidemill.yaml), or the functions less"
+    )]
+    Memory {
+        /// The function.
+        name: String,
+        /// What it asks for, in MiB.
+        asked: u64,
+        /// What the process has.
+        limit: u64,
+        /// What the others leave.
+        left: u64,
     },
     /// The system gives no thread.
     #[error("cannot start {name}'s thread: {cause}")]
@@ -149,8 +176,9 @@ impl Runtime {
     /// Starts a function; one of the same name finishes, cuts and leaves its group before. A drained one stays so.
     pub fn put(&self, function: Arc<Function>, handlers: Handlers) -> Result<(), Refused> {
         let name = function.name.to_string();
-        let job = Job { function, handlers };
         let mut seats = self.seats();
+        self.check_memory(&seats, &name, &function)?;
+        let job = Job { function, handlers };
         let begins = match seats.get_mut(&name) {
             Some(seat) => seat.put(job),
             None => {
@@ -159,6 +187,19 @@ impl Runtime {
             }
         };
         self.follow_up(&mut seats, &name, begins)
+    }
+
+    fn check_memory(&self, seats: &Seats, name: &str, function: &Function) -> Result<(), Refused> {
+        let Some(limit) = self.inner.shared.limits.memory else { return Ok(()) };
+        let ask = |function: &Function| function.memory.saturating_mul(u64::from(function.workers));
+        let others =
+            seats.iter().filter(|(other, _)| *other != name).map(|(_, seat)| ask(seat.function())).sum();
+        let (asked, left) = (ask(function), limit.saturating_sub(others));
+        if asked <= left {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        Err(Refused::Memory { name: name.to_owned(), asked: mib(asked), limit: mib(limit), left: mib(left) })
     }
 
     /// From the next run on a function is this one; the present one has its handler already.

@@ -93,6 +93,11 @@ impl Seat {
         }
     }
 
+    /// The function that it is for.
+    pub fn function(&self) -> &Function {
+        &self.job.function
+    }
+
     /// A run begins: what, and how it is told.
     pub fn begin(&mut self) -> (Job, Control) {
         let control = Control {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rate::ProcessRate;
 use crate::kafka::{Cluster, MessageLimits, Partition};
 use crate::model::{Clock, Function, Guarantee};
 use crate::observe::Exposition;
@@ -27,6 +28,8 @@ pub struct Config {
     pub limits: Option<MessageLimits>,
     /// Where its numbers are published.
     pub exposition: Exposition,
+    /// What all workers of the process may call together, if that is bounded.
+    pub rate: Option<ProcessRate>,
     /// Where spans go; `None`: there are none.
     pub spans: Option<SpanQueue>,
     /// Where calls are noted.

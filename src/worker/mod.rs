@@ -29,6 +29,7 @@ use std::time::Duration;
 pub use config::{CLIENT_ID_PREFIX, Config};
 pub use error::Stopped;
 pub use lanes::{Lane, Lanes};
+pub use rate::ProcessRate;
 pub use tap::{Settlement, Tap};
 
 use crate::kafka::{Consumer, ConsumerConfig, Partition};
@@ -172,8 +173,7 @@ impl Worker {
             budget: function
                 .handler
                 .as_ref()
-                .and_then(|handler| handler.rate)
-                .map(|rate| Budget::new(rate, now.elapsed)),
+                .and_then(|handler| Budget::new(handler.rate, config.rate.clone(), now.elapsed)),
             spare: Vec::new(),
             headers: HeaderBuffer::default(),
             recovery: None,

@@ -36,6 +36,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
         exposition: Exposition::default(),
         status: Status::default(),
         tracing: None,
+        limits: Default::default(),
         notes: None,
         can_prepare: true,
     };

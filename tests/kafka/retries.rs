@@ -142,6 +142,25 @@ fn an_outage_is_waited_out_without_a_dead_letter() {
 }
 
 #[test]
+fn the_limits_of_a_process_hold_for_its_functions() {
+    let stage = Stage::new(cluster(), "limits", 2).with_trial();
+    // Its one worker asks for 256 MiB.
+    let mut worker = stage.spawn_with("a", &[("TIDEMILL_LIMITS_MEMORY", "100Mi")]);
+    assert_eq!(worker.wait(WITHIN).code(), Some(1));
+    assert!(worker.log().contains("asks for 256 MiB"), "{}", worker.log());
+    let follower = Follower::start(cluster(), &stage.sink);
+    let clock = SystemClock::start();
+    let began = clock.now().elapsed;
+    cluster().produce(&stage.source, (0..250).map(|n| ToSend::new(format!("k{n}"), n.to_string())));
+    let env = [("TIDEMILL_LIMITS_MEMORY", "256Mi"), ("TIDEMILL_LIMITS_RATE", "50/s")];
+    let mut worker = stage.spawn_with("a", &env);
+    crate::harness::assert_each_once(250, &follower.wait_for(250, WITHIN));
+    let took = clock.now().elapsed - began;
+    assert!(took > Duration::from_millis(4500), "{took:?}");
+    assert!(worker.terminate(WITHIN).success());
+}
+
+#[test]
 fn a_rate_holds_for_all_workers_together() {
     for concurrency in [1, 4] {
         let stage = Stage::new(cluster(), "rate", 4)

@@ -52,6 +52,7 @@ impl Engine {
             exposition: observe::install().context("metrics")?,
             status: Status::default(),
             tracing: None,
+            limits: Default::default(),
             notes: None,
             can_prepare,
         };

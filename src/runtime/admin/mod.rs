@@ -265,7 +265,7 @@ fn tell(runtime: &Runtime, (namespace, name): &(String, String), order: Order) -
     let status = match refused {
         Refused::Unknown { .. } => StatusCode::NOT_FOUND,
         Refused::Stopped { .. } => StatusCode::CONFLICT,
-        Refused::Thread { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        Refused::Thread { .. } | Refused::Memory { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, format!("{refused}\n")).into_response()
 }
@@ -307,6 +307,7 @@ mod tests {
             exposition: exposition.clone(),
             status: status.clone(),
             tracing: None,
+            limits: Default::default(),
             notes: None,
             can_prepare: false,
         };
