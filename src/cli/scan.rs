@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::kafka::{Consumer, Fetched, GroupEvent, Partition};
+use crate::kafka::admin::{Isolation, OffsetAt};
+use crate::kafka::{Admin, Consumer, Fetched, GroupEvent, Partition};
 use crate::model::{Clock as _, Record, SystemClock};
 
 /// How long the brokers may be silent.
@@ -22,6 +23,24 @@ pub struct Stretch {
     pub from: i64,
     /// One past its last.
     pub to: i64,
+}
+
+/// The partitions of `topics` from their first to their next offsets; topics that do not exist are left out.
+pub fn whole(admin: &Admin, topics: &[&str], isolation: Isolation) -> anyhow::Result<Vec<Stretch>> {
+    let counts = admin.topics(topics)?;
+    let counted = counts.iter().filter_map(|(topic, count)| Some((topic.as_str(), (*count)? as i32)));
+    let all: Vec<_> = counted.flat_map(|(topic, count)| (0..count).map(move |n| (topic, n))).collect();
+    let list = |at| {
+        let queries: Vec<_> = all.iter().map(|(topic, partition)| (*topic, *partition, at)).collect();
+        admin.list_offsets(&queries, isolation)
+    };
+    let ends = list(OffsetAt::Earliest)?.into_iter().zip(list(OffsetAt::Latest)?);
+    let stretches = all.iter().zip(ends).map(|((topic, partition), (from, to))| Stretch {
+        partition: Partition { topic: (*topic).to_owned(), partition: *partition },
+        from: from.unwrap_or(0),
+        to: to.unwrap_or(0),
+    });
+    Ok(stretches.collect())
 }
 
 /// Shows each record of `stretches`, of which the consumer has been told where they begin, to `visit` until that breaks

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemill::model::{
-    Emit, Failure, FailureKind, Format, Function, KeyChoice, Moment, Order, Outbox, Outcome, Record,
+    self, Emit, Failure, FailureKind, Format, Function, KeyChoice, Moment, Order, Outbox, Outcome, Record,
 };
 use tidemill::pipeline::{
     Call, Checkpoint, Desk, Handler, METADATA_LIMIT, OutRecord, Pass, Pipeline, Placement, Policy, Settled,
@@ -23,19 +23,16 @@ const SCRIPTS: u64 = 10_000;
 const BYTES: usize = 100;
 const MOST_BATCH: usize = 4;
 
-/// Chance, the same for the same seed (xorshift64*, Vigna 2016).
-struct Dice(u64);
+/// Chance, the same for the same seed.
+struct Dice(model::Dice);
 
 impl Dice {
     fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(model::Dice::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+        (self.0.bits() >> 33) as usize % bound
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{
-    Dice, Follower, Isolation, Load, Stage, ToSend, Worker, assert_each_ends_once, cluster, number,
-};
+use crate::harness::{Dice, Ended, Follower, Load, Stage, ToSend, Worker, cluster, number, trying};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -30,19 +28,12 @@ fn calls_side_by_side_retries_and_dead_letters_survive_kills_too() {
         .with("/spec/handler/concurrency", json!(16))
         .with("/spec/delivery/originHeaders", json!(true))
         .with("/spec/delivery/retry", json!({ "maxAttempts": 30, "initial": "20ms", "max": "100ms" }));
-    chaos(&stage, |n, record| match n % 50 {
-        7 => record.header("reject", "as-asked"),
-        17 => record.header("fail", "2"),
-        27 => record.header("sleep-ms", "30"),
-        37 => record.header("panic", "1"),
-        _ => record,
-    });
-    let dead = cluster().read_all(&stage.dead_letters, Isolation::ReadCommitted);
+    let Ended { dead, .. } = chaos(&stage, trying);
     assert!(dead.iter().all(|letter| letter.header("tidemill-reason") == Some("rejected")), "{dead:#?}");
 }
 
 /// Kills, stops and starts workers under load, and looks at what became of each event.
-fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) {
+fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) -> Ended {
     let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
     let mut dice = Dice::new();
     // Shown when the test fails.
@@ -86,12 +77,5 @@ fn chaos(stage: &Stage, dress: impl Fn(u64, ToSend) -> ToSend + Send + 'static) 
         let status = worker.terminate(WITHIN);
         assert!(status.success(), "{status}: {}", worker.log());
     }
-    let dead = match cluster().partitions(&stage.dead_letters) {
-        Some(_) => cluster().read_all_ended(&stage.dead_letters),
-        None => Vec::new(),
-    };
-    let results = cluster().read_all_ended(&stage.sink);
-    assert_each_ends_once(count, &results, &dead);
-    let audit = stage.tidemill(&["audit"], &[]);
-    assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
+    stage.assert_each_ends_once(count)
 }

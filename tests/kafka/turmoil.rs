@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::{
-    Deadline, Dice, Follower, Load, Signal, Stage, ToSend, Worker, assert_each_ends_once, cluster, number,
-    wait_until,
+    Deadline, Dice, Ended, Follower, Load, Signal, Stage, Worker, cluster, number, trying, wait_until,
 };
 
 const WITHIN: Duration = Duration::from_secs(120);
@@ -35,7 +34,7 @@ fn each_event_ends_once_whatever_befalls_the_workers() {
             "/spec/delivery/retry",
             json!({ "maxAttempts": 30, "initial": "20ms", "max": "200ms", "maxHeld": 50_000 }),
         );
-    let load = Load::start_with(cluster(), &stage.source, 10, dress);
+    let load = Load::start_with(cluster(), &stage.source, 10, trying);
     let mut crew = Crew::new(&stage, dice);
     for turn in 1..=turns {
         crew.turn();
@@ -45,26 +44,9 @@ fn each_event_ends_once_whatever_befalls_the_workers() {
     crew.wake_all();
     stage.wait_until_drained(WITHIN);
     crew.end();
-    let dead = match cluster().partitions(&stage.dead_letters) {
-        Some(_) => cluster().read_all_ended(&stage.dead_letters),
-        None => Vec::new(),
-    };
-    let results = cluster().read_all_ended(&stage.sink);
+    let Ended { results, dead } = stage.assert_each_ends_once(count);
     println!("{count} events, {} results, {} dead letters, {:?}", results.len(), dead.len(), crew.tally);
-    assert_each_ends_once(count, &results, &dead);
-    let audit = stage.tidemill(&["audit"], &[]);
-    assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
     assert!(dead.iter().all(|letter| letter.header("tidemill-reason") == Some("rejected")), "{dead:#?}");
-}
-
-fn dress(n: u64, record: ToSend) -> ToSend {
-    match n % 50 {
-        7 => record.header("reject", "as-asked"),
-        17 => record.header("fail", "2"),
-        27 => record.header("sleep-ms", "30"),
-        37 => record.header("panic", "1"),
-        _ => record,
-    }
 }
 
 enum Seat {

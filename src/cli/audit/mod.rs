@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::scan::{self, Stretch};
 use super::{Global, Output, Which, connect};
-use crate::kafka::admin::{Isolation, OffsetAt};
+use crate::kafka::admin::Isolation;
 use crate::kafka::{Admin, Cluster, Consumer, Partition, topic_settings};
 use crate::model::{Function, Record};
 use crate::pipeline::{Checkpoint, Intake, ORIGIN, Origin};
@@ -105,25 +105,6 @@ impl Findings {
     }
 }
 
-/// First and next offsets of the partitions of `topics`; topics that do not exist are left out. The end is that of
-/// uncommitted readers: everything that a cut wrote lies before it.
-fn bounds(admin: &Admin, topics: &[&str]) -> anyhow::Result<Vec<Stretch>> {
-    let counts = admin.topics(topics)?;
-    let counted = counts.iter().filter_map(|(topic, count)| Some((topic.as_str(), (*count)? as i32)));
-    let all: Vec<_> = counted.flat_map(|(topic, count)| (0..count).map(move |n| (topic, n))).collect();
-    let list = |at| {
-        let queries: Vec<_> = all.iter().map(|(topic, partition)| (*topic, *partition, at)).collect();
-        admin.list_offsets(&queries, Isolation::ReadUncommitted)
-    };
-    let ends = list(OffsetAt::Earliest)?.into_iter().zip(list(OffsetAt::Latest)?);
-    let stretches = all.iter().zip(ends).map(|((topic, partition), (from, to))| Stretch {
-        partition: Partition { topic: (*topic).to_owned(), partition: *partition },
-        from: from.unwrap_or(0),
-        to: to.unwrap_or(0),
-    });
-    Ok(stretches.collect())
-}
-
 /// Every partition for which something was committed.
 fn lanes(admin: &Admin, function: &Function) -> anyhow::Result<Vec<Lane>> {
     let redrive = &function.delivery.redrive_topic;
@@ -131,7 +112,7 @@ fn lanes(admin: &Admin, function: &Function) -> anyhow::Result<Vec<Lane>> {
     topics.push(redrive);
     topics.sort_unstable();
     topics.dedup();
-    let bounds = bounds(admin, &topics)?;
+    let bounds = scan::whole(admin, &topics, Isolation::ReadUncommitted)?;
     let partitions: Vec<_> = bounds.iter().map(|stretch| stretch.partition.clone()).collect();
     // An open transaction is waited for: what it commits is counted, and its results are there.
     let mut lanes = Vec::new();
@@ -188,7 +169,8 @@ fn read_results(
     }
     let mut topics = sinks.clone();
     topics.push(dead);
-    let stretches = bounds(admin, &topics)?;
+    // Everything that a cut wrote lies before the end that uncommitted readers see.
+    let stretches = scan::whole(admin, &topics, Isolation::ReadUncommitted)?;
     let mut sight = Sight { has_origins, ..Sight::default() };
     let policies = topic_settings(cluster, &topics, "cleanup.policy")?;
     for topic in &topics {

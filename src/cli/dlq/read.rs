@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use super::letter::{Id, Kept};
 use super::progress::Redriven;
 use crate::cli::scan::{self, SILENT_FOR, Stretch};
-use crate::kafka::admin::{Isolation, OffsetAt};
+use crate::kafka::admin::Isolation;
 use crate::kafka::{Admin, Cluster, Commit, Consumer, ConsumerConfig, Partition};
 use crate::model::Record;
 
@@ -31,15 +31,10 @@ impl Log {
     /// Looks where `topic` begins and ends; [`Log::redriven`] will ask for the offsets of `group`.
     pub fn open(cluster: &Cluster, topic: &str, group: &str) -> anyhow::Result<Self> {
         let admin = Admin::new(cluster)?;
-        let count = admin.topics(&[topic])?.into_values().flatten().next();
-        let count = count.with_context(|| format!("topic {topic} does not exist"))?;
-        let list = |at| {
-            let queries: Vec<_> = (0..count as i32).map(|partition| (topic, partition, at)).collect();
-            admin.list_offsets(&queries, Isolation::ReadCommitted)
-        };
-        let first = list(OffsetAt::Earliest)?;
-        let end = list(OffsetAt::Latest)?;
-        let bounds = first.into_iter().zip(end);
+        let whole = scan::whole(&admin, &[topic], Isolation::ReadCommitted)?;
+        if whole.is_empty() {
+            bail!("topic {topic} does not exist");
+        }
         Ok(Self {
             consumer: Consumer::new(&ConsumerConfig {
                 cluster,
@@ -51,7 +46,7 @@ impl Log {
             })?,
             topic: topic.to_owned(),
             is_assigned: false,
-            bounds: bounds.map(|(first, end)| (first.unwrap_or(0), end.unwrap_or(0))).collect(),
+            bounds: whole.iter().map(|stretch| (stretch.from, stretch.to)).collect(),
         })
     }
 

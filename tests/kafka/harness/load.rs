@@ -85,6 +85,17 @@ impl Drop for Load {
     }
 }
 
+/// Some events try the handler of the tests: they are rejected, fail, take long, panic.
+pub fn trying(n: u64, record: ToSend) -> ToSend {
+    match n % 50 {
+        7 => record.header("reject", "as-asked"),
+        17 => record.header("fail", "2"),
+        27 => record.header("sleep-ms", "30"),
+        37 => record.header("panic", "1"),
+        _ => record,
+    }
+}
+
 /// Every one of the values 0 .. `count` is there exactly once, and those of a key in their order.
 #[track_caller]
 pub fn assert_each_once(count: u64, results: &[ReadRecord]) {

@@ -12,9 +12,18 @@ use tidemill::kafka::admin::{Isolation, OffsetAt};
 use tidemill::kafka::{Admin, Partition};
 use tidemill::plugin::{Profile, build_crate};
 
-use super::client::{Kafka, unique};
+use super::client::{Kafka, ReadRecord, unique};
+use super::load::assert_each_ends_once;
 use super::wait::try_wait;
 use super::worker::Worker;
+
+/// What events have become.
+pub struct Ended {
+    /// Results.
+    pub results: Vec<ReadRecord>,
+    /// Dead letters.
+    pub dead: Vec<ReadRecord>,
+}
 
 /// A function of one source, one sink and one dead-letter topic, all named after it. It has no handler
 /// until it is given one: events go on as they came.
@@ -156,6 +165,21 @@ impl Stage {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.args(verb).arg(self.manifest()).args(args).args(["--brokers", self.kafka.brokers()]);
         command.env_remove("TIDEMILL_BROKERS").output().expect("tidemill runs")
+    }
+
+    /// What has become of the values 0 .. `count`, once no transaction is open: each is there once, in the order of its
+    /// key, and the audit finds it so.
+    #[track_caller]
+    pub fn assert_each_ends_once(&self, count: u64) -> Ended {
+        let dead = match self.kafka.partitions(&self.dead_letters) {
+            Some(_) => self.kafka.read_all_ended(&self.dead_letters),
+            None => Vec::new(),
+        };
+        let results = self.kafka.read_all_ended(&self.sink);
+        assert_each_ends_once(count, &results, &dead);
+        let audit = self.tidemill(&["audit"], &[]);
+        assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
+        Ended { results, dead }
     }
 
     /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
