@@ -31,6 +31,9 @@ pub const METADATA_LIMIT: usize = 4096;
 /// The most unfinished offsets of a lane: what a reader of metadata is ready to hold.
 const MAX_OPEN: usize = 1 << 16;
 
+/// What the number of an event's failed calls takes at most.
+const COUNT: usize = 5;
+
 /// What a cut says about one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -102,11 +105,23 @@ impl Checkpoint {
     pub fn metadata_bytes(&self) -> usize {
         /// What cut number, watermark, deadline, account, counts and the sum take at most.
         const FIXED: usize = 40 + (1 + Account::COUNTS) * 10 + 1;
-        let width = varint_bytes((self.ledger.next() - self.offset()).unsigned_abs());
+        let width = self.width();
         let (runs, failed) = self.ledger.shape();
         // A run takes its own length and that of the gap behind it; a failed call a distance and a count.
-        let bytes = FIXED + runs * 2 * width + failed * (width + 5);
+        let bytes = FIXED + runs * 2 * width + failed * (width + COUNT);
         PREFIX.len() + bytes.div_ceil(3) * 4
+    }
+
+    /// How much the end of a first call adds to [`Checkpoint::metadata_bytes`] at most: a failed call, or a run parted in
+    /// two. The end of a later one adds nothing, since what it gives up is longer than a run.
+    pub fn metadata_growth(&self) -> usize {
+        let width = self.width();
+        (width + COUNT).max(2 * width).div_ceil(3) * 4
+    }
+
+    /// What a distance from the offset takes at most.
+    fn width(&self) -> usize {
+        varint_bytes((self.ledger.next() - self.offset()).unsigned_abs())
     }
 
     /// Reads what was committed. Empty metadata and metadata of other programs count as none: the

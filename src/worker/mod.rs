@@ -36,7 +36,7 @@ use crate::kafka::{Consumer, ConsumerConfig, Partition};
 use crate::model::{DeadLetterReason, Dice, Function, HeaderBuffer, Moment};
 use crate::observe::events::{WorkerStarted, WorkerStopped};
 use crate::observe::{CIRCUIT_OPEN, LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
-use crate::pipeline::{Desk, Handler, Pipeline, Policy};
+use crate::pipeline::{Desk, Handler, METADATA_LIMIT, Pipeline, Policy};
 use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Stride};
@@ -436,5 +436,6 @@ fn policy(function: &Function) -> Policy {
         max_held: delivery.max_held,
         max_held_bytes: usize::try_from(function.memory / 8).unwrap_or(usize::MAX),
         circuit: delivery.circuit,
+        max_metadata: METADATA_LIMIT,
     }
 }

@@ -11,6 +11,7 @@ mod filters_follow_knative;
 mod keys_and_times;
 mod layers;
 mod malformed_records_are_poison;
+mod metadata_stay_within_bounds;
 mod mutated_records;
 mod new_functions_build_and_pass;
 mod outputs_are_all_or_nothing;

@@ -194,6 +194,7 @@ impl Play {
             max_held: function.delivery.max_held,
             max_held_bytes: BYTES * (1 + dice.below(40)),
             circuit: function.delivery.circuit,
+            max_metadata: [260, 400, METADATA_LIMIT][dice.below(3)],
         };
         let threads = [0, 0, 1, 2, 8, 64][dice.below(6)];
         let keys = 1 + dice.below(8);
@@ -405,7 +406,7 @@ impl Play {
             let mut checkpoint = track.checkpoint.clone();
             checkpoint.cut += 1;
             let metadata = checkpoint.metadata();
-            assert!(metadata.len() <= METADATA_LIMIT);
+            assert!(metadata.len() <= self.policy.max_metadata, "{} bytes", metadata.len());
             self.broker.committed[lane] = (checkpoint.offset(), metadata);
             track.committed();
         }

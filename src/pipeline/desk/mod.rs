@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use self::lines::Lines;
 pub use self::track::Track;
-use super::checkpoint::{Checkpoint, METADATA_LIMIT};
+use super::checkpoint::Checkpoint;
 use super::invoke::back_off;
 use crate::model::{CircuitSpec, Order, Retry};
 
@@ -44,6 +44,8 @@ pub struct Policy {
     pub max_held_bytes: usize,
     /// When failures count as an outage.
     pub circuit: CircuitSpec,
+    /// The most bytes of metadata that a lane may commit.
+    pub max_metadata: usize,
 }
 
 /// One event that waits or is being called.
@@ -135,9 +137,6 @@ impl Hasher for Identity {
     }
 }
 
-/// At three quarters of the metadata no more offsets are begun, so that what is in flight always fits.
-const ADMIT_METADATA: usize = METADATA_LIMIT / 4 * 3;
-
 impl<J> Desk<J> {
     /// A desk with so many handler threads; 0: calls run on the worker's own.
     pub fn new(policy: Policy, threads: usize) -> Self {
@@ -174,7 +173,7 @@ impl<J> Desk<J> {
             return track.circuit.probe_at();
         }
         // With calls in flight what is ready waits for a thread.
-        if !track.ready.is_empty() && self.lines.total() == 0 {
+        if self.lines.total() == 0 && self.first_ready(track).is_some() {
             return Some(Duration::ZERO);
         }
         track.due.first().map(|(due, _)| *due)
@@ -185,12 +184,12 @@ impl<J> Desk<J> {
         let is_open = track.circuit.is_open();
         let is_full = self.is_full(track, offset);
         match self.queues.get(&strand) {
-            None if is_open || is_full => self.behind(track, is_full),
+            None if is_open || is_full || !self.fits(track, offset) => self.behind(track, is_full),
             None if self.lines.is_inline() => Placement::Now,
             None => self.lines.pick().map_or(Placement::Busy, Placement::Thread),
             Some(queue) => {
                 let may_follow = !is_open && !queue.is_failing && queue.waiting.is_empty() && queue.out > 0;
-                if may_follow && self.lines.has_room(queue.thread) && !is_full {
+                if may_follow && self.lines.has_room(queue.thread) && !is_full && self.fits(track, offset) {
                     return Placement::Thread(queue.thread);
                 }
                 self.behind(track, is_full)
@@ -214,7 +213,23 @@ impl<J> Desk<J> {
         track.held >= self.policy.max_held
             || (track.held > 0 && self.holds_all())
             || (offset >= track.checkpoint.ledger.next()
-                && track.checkpoint.metadata_bytes() > ADMIT_METADATA)
+                && track.checkpoint.metadata_bytes() > self.admit_metadata())
+    }
+
+    /// At three quarters of the metadata no more offsets are begun.
+    fn admit_metadata(&self) -> usize {
+        self.policy.max_metadata / 4 * 3
+    }
+
+    /// The event at `offset` may be called: whatever it comes to, and the calls in flight, the metadata can be
+    /// committed. One that failed has its place there already, and its end makes no more of it. So does the end of the
+    /// first unfinished one, for whose failure some is kept back: something always goes on.
+    fn fits(&self, track: &Track, offset: i64) -> bool {
+        let ledger = &track.checkpoint.ledger;
+        let more = track.checkpoint.metadata_growth();
+        ledger.attempts(offset) > 0
+            || offset <= ledger.position()
+            || track.checkpoint.metadata_bytes() + (track.out + 2) * more <= self.policy.max_metadata
     }
 
     /// As many bytes as may wait do.
@@ -226,7 +241,7 @@ impl<J> Desk<J> {
     pub fn may_go_on(&self, track: &Track) -> bool {
         track.held <= self.policy.max_held / 2
             && self.held_bytes <= self.policy.max_held_bytes / 2
-            && track.checkpoint.metadata_bytes() <= ADMIT_METADATA / 4 * 3
+            && track.checkpoint.metadata_bytes() <= self.admit_metadata() / 4 * 3
     }
 
     /// A ticket for the event at `offset`, which takes so much memory.
@@ -273,6 +288,7 @@ impl<J> Desk<J> {
     pub fn send(&mut self, track: &mut Track, ticket: &mut Ticket<J>, thread: u16) {
         track.ledger().admit(ticket.offset);
         ticket.thread = thread;
+        track.out += 1;
         let queue = self.queue(track.lane, ticket.strand);
         queue.out += 1;
         queue.thread = thread;
@@ -289,17 +305,16 @@ impl<J> Desk<J> {
         if track.circuit.is_open() {
             return self.next_probe(track, now);
         }
-        while let Some(strand) = track.ready.front().copied() {
-            let Some(queue) = self.queues.get_mut(&strand) else {
-                track.ready.pop_front();
-                continue;
-            };
-            let has_more = !queue.waiting.is_empty() && !queue.is_failing;
-            if !has_more || (queue.out > 0 && !self.lines.has_room(queue.thread)) {
-                // What is left is ready again when the thread has given back what it has.
-                track.ready.pop_front();
-                continue;
+        while let Some(queue) = track.ready.front().map(|strand| self.queues.get(strand)) {
+            let has_more = queue.is_some_and(|queue| !queue.waiting.is_empty() && !queue.is_failing);
+            // What is left is ready again when the thread has given back what it has.
+            let has_room = queue.is_some_and(|queue| queue.out == 0 || self.lines.has_room(queue.thread));
+            if has_more && has_room {
+                break;
             }
+            track.ready.pop_front();
+        }
+        if let Some(strand) = self.first_ready(track) {
             return self.start(track, strand);
         }
         let is_free = |strand: &Strand| self.queues.get(strand).is_some_and(|queue| queue.out == 0);
@@ -310,6 +325,20 @@ impl<J> Desk<J> {
         Some(ticket)
     }
 
+    /// The first ready strand whose head may be called.
+    fn first_ready(&self, track: &Track) -> Option<Strand> {
+        let may_begin = |strand: &&Strand| {
+            let queue = self.queues.get(strand);
+            let is_next = |queue: &Queue<J>| {
+                let head = queue.waiting.front().filter(|_| !queue.is_failing);
+                head.is_some_and(|head| self.fits(track, head.offset))
+                    && (queue.out == 0 || self.lines.has_room(queue.thread))
+            };
+            queue.is_some_and(is_next)
+        };
+        track.ready.iter().find(may_begin).copied()
+    }
+
     fn next_probe(&mut self, track: &mut Track, now: Duration) -> Option<Ticket<J>> {
         if !track.circuit.may_probe(now) {
             return None;
@@ -317,7 +346,8 @@ impl<J> Desk<J> {
         let is_free = |strand: &Strand, is_failing: bool| {
             let queue = self.queues.get(strand);
             queue.is_some_and(|queue| {
-                queue.out == 0 && !queue.waiting.is_empty() && queue.is_failing == is_failing
+                let head = queue.waiting.front().filter(|_| queue.out == 0 && queue.is_failing == is_failing);
+                head.is_some_and(|head| self.fits(track, head.offset))
             })
         };
         let fresh = track.ready.iter().position(|strand| is_free(strand, false));
@@ -354,6 +384,7 @@ impl<J> Desk<J> {
             track.failing -= 1;
         }
         track.held -= 1;
+        track.out += 1;
         self.held_bytes -= ticket.bytes as usize;
         (queue.out, queue.thread) = (queue.out + 1, thread);
         (ticket.thread, ticket.is_probe) = (thread, false);
@@ -387,6 +418,7 @@ impl<J> Desk<J> {
     /// there is no outage; whether that closed the circuit.
     pub fn finished(&mut self, track: &mut Track, ticket: &Ticket<J>, went_well: bool) -> bool {
         track.ledger().finish(ticket.offset);
+        track.out = track.out.saturating_sub(1);
         if self.give_back(ticket.strand, ticket.thread).is_some() {
             track.ready.push_back(ticket.strand);
         }
@@ -409,6 +441,7 @@ impl<J> Desk<J> {
     ) -> Failed {
         let Ticket { strand, offset, thread, is_probe, .. } = ticket;
         self.lines.returned(thread);
+        track.out = track.out.saturating_sub(1);
         if let Some(queue) = self.queues.get_mut(&strand) {
             queue.out = queue.out.saturating_sub(1);
         }
@@ -445,6 +478,7 @@ impl<J> Desk<J> {
         let strand = ticket.strand;
         self.held_bytes += ticket.bytes as usize;
         self.lines.returned(ticket.thread);
+        track.out = track.out.saturating_sub(1);
         let queue = self.queue(track.lane, strand);
         queue.out = queue.out.saturating_sub(1);
         let at = queue.waiting.partition_point(|other| other.offset < ticket.offset);
@@ -474,7 +508,7 @@ impl<J> Desk<J> {
         track.read_to = checkpoint.offset();
         track.checkpoint = checkpoint;
         (track.epoch, track.is_dirty) = (epoch, false);
-        (track.held, track.failing) = (0, 0);
+        (track.held, track.failing, track.out) = (0, 0, 0);
         track.due.clear();
         track.unarmed.clear();
         track.ready.clear();
@@ -498,6 +532,7 @@ impl<J> Desk<J> {
 mod tests {
     use super::*;
     use crate::model::Order;
+    use crate::pipeline::METADATA_LIMIT;
 
     fn policy() -> Policy {
         Policy {
@@ -512,6 +547,7 @@ mod tests {
             max_held: 10,
             max_held_bytes: 1000,
             circuit: CircuitSpec { keys: 0, within: Duration::ZERO },
+            max_metadata: METADATA_LIMIT,
         }
     }
 
@@ -523,8 +559,8 @@ mod tests {
             let mut checkpoint = Checkpoint::fresh(0);
             (0..3000).for_each(|offset| checkpoint.ledger.admit(offset));
             (0..3000).filter(|offset| offset % 2 > 0).for_each(|offset| checkpoint.ledger.finish(offset));
-            assert!(checkpoint.metadata_bytes() > ADMIT_METADATA);
             let mut desk: Desk<()> = Desk::new(policy(), threads);
+            assert!(checkpoint.metadata_bytes() > desk.admit_metadata());
             let mut track = Track::new(desk.policy(), 0, ("rides", 0), checkpoint, 0);
             let mut place = |track: &mut Track, offset: i64| {
                 let strand = track.strand(offset, Some(&offset.to_le_bytes()));

@@ -27,6 +27,8 @@ pub struct Track {
     salt: u64,
     /// Events in memory that nobody calls now.
     pub(super) held: usize,
+    /// Calls in flight that were begun in this epoch.
+    pub(super) out: usize,
     /// Strands whose first event failed.
     pub(super) failing: usize,
     /// Heads of failing strands whose failures are committed, by when they are due.
@@ -58,6 +60,7 @@ impl Track {
             order: policy.order,
             salt: hasher.finish(),
             held: 0,
+            out: 0,
             failing: 0,
             due: BTreeSet::new(),
             unarmed: Vec::new(),
