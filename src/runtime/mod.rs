@@ -14,6 +14,8 @@ mod seat;
 mod signal;
 mod stop;
 pub mod telemetry;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::super::Stop;
+#[cfg(feature = "tls")]
+use super::super::tls::Tls;
 
 /// How long a request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -79,7 +81,7 @@ pub struct Client {
     answer_within: Duration,
     stop: Stop,
     #[cfg(feature = "tls")]
-    tls: Option<super::tls::Tls>,
+    tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +134,7 @@ impl Client {
         Ok(Self {
             #[cfg(feature = "tls")]
             tls: match endpoint.is_tls {
-                true => Some(super::tls::Tls::new().map_err(|error| EndpointError::Tls(error.to_string()))?),
+                true => Some(Tls::new().map_err(|error| EndpointError::Tls(error.to_string()))?),
                 false => None,
             },
             endpoint,

@@ -5,8 +5,6 @@
 //! a push that fails loses nothing: the next one tells as much.
 
 mod client;
-#[cfg(feature = "tls")]
-mod tls;
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! TLS to a collector, by the OpenSSL that librdkafka has in this build.
+//! TLS to another process, by the OpenSSL that librdkafka has in this build.
 
 use std::pin::Pin;
 
