@@ -1,6 +1,7 @@
 //! `tidemill pause`, `resume` and `drain`: orders to one function of a running process, over its admin listener.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,12 +10,15 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use clap::Args;
 use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::{Global, Output};
 use crate::manifest::Platform;
+#[cfg(feature = "tls")]
+use crate::runtime::tls::{Tls, Trust};
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -63,9 +67,12 @@ pub struct Drain {
 const EXAMPLES: &str = "Examples:
   tidemill pause ride-receipts
   tidemill drain billing/ride-receipts --admin 127.0.0.1:9465
+  tidemill resume ride-receipts --admin https://tidemill.example:9465 --ca ca.crt
 
 The process is asked at its admin listener, by default where the platform's settings put it, with the token of
-`listeners.adminToken` (TIDEMILL_ADMIN_TOKEN).
+`listeners.adminToken` (TIDEMILL_ADMIN_TOKEN). Where they have `adminTls` it is asked over TLS, and must show the very
+certificate that they name. One that --admin names must show a certificate that is made out to that name, by one of
+the system's authorities or of those in --ca.
 
 Exit codes: 0 carried out, 1 refused or not carried out within a minute, 2 wrong usage.";
 
@@ -75,9 +82,13 @@ struct Target {
     /// NAME or NAMESPACE/NAME
     #[arg(value_name = "FUNCTION", value_parser = parse_name)]
     function: String,
-    /// The process's admin listener
+    /// The process's admin listener; over TLS with `https://` before it, or where --ca or the settings' `adminTls`
+    /// is given and no `http://`
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
+    /// The certificates (PEM) of the authorities to trust over TLS, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +134,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 impl Target {
     fn order(self, order: Order, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
-        let token = platform.admin_token.as_ref().map(|token| token.resolve()).transpose()?;
-        let listener = Listener { address: address(self.admin, &platform)?, token };
+        let listener = self.listener(&platform)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let state = runtime.block_on(carry_out(&listener, &self.function, order))?;
         match global.output {
@@ -132,6 +142,37 @@ impl Target {
             Output::Text => println!("{} is {}", self.function, words(&state)),
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn listener(&self, platform: &Platform) -> anyhow::Result<Listener> {
+        let given = address(self.admin.clone(), platform)?;
+        let (is_tls, address) = scheme(&given, self.ca.is_some() || platform.admin_tls.is_some());
+        if self.ca.is_some() && !is_tls {
+            bail!("--ca is for TLS: write --admin https://{address}");
+        }
+        Ok(Listener {
+            address: address.to_owned(),
+            token: platform.admin_token.as_ref().map(|token| token.resolve()).transpose()?,
+            #[cfg(feature = "tls")]
+            tls: if is_tls { Some(Tls::new(self.trust(platform)).context("TLS")?) } else { None },
+            #[cfg(not(feature = "tls"))]
+            tls: if is_tls {
+                bail!("https is no part of this build: build with `--features tls`")
+            } else {
+                None
+            },
+        })
+    }
+
+    /// The process that the settings are of is known by its certificate: a name for this machine's address, which only
+    /// this machine's own commands use, would hardly stand in it.
+    #[cfg(feature = "tls")]
+    fn trust<'a>(&'a self, platform: &'a Platform) -> Trust<'a> {
+        match (&self.ca, &platform.admin_tls) {
+            (Some(file), _) => Trust::Authorities(file),
+            (None, Some(files)) if self.admin.is_none() => Trust::Owner(&files.certificate),
+            _ => Trust::System,
+        }
     }
 }
 
@@ -151,6 +192,23 @@ fn address(given: Option<String>, platform: &Platform) -> anyhow::Result<String>
     Ok(SocketAddr::new(ip, listens.port()).to_string())
 }
 
+/// Whether an address is to be asked over TLS, and the address.
+fn scheme(given: &str, else_tls: bool) -> (bool, &str) {
+    let (is_tls, rest) = match given.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => (else_tls, given),
+    };
+    (is_tls, rest.trim_end_matches('/'))
+}
+
+/// The host of `HOST:PORT`, as a certificate has it.
+#[cfg(feature = "tls")]
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// What a state is called, and why.
 fn words(state: &Value) -> String {
     let word = state["is"].as_str().unwrap_or("unknown");
@@ -164,7 +222,12 @@ fn words(state: &Value) -> String {
 struct Listener {
     address: String,
     token: Option<String>,
+    tls: Option<Tls>,
 }
+
+/// There is none in a build without it.
+#[cfg(not(feature = "tls"))]
+enum Tls {}
 
 /// Gives the order, and returns the function's state when that is what was asked for.
 async fn carry_out(listener: &Listener, function: &str, order: Order) -> anyhow::Result<Value> {
@@ -211,7 +274,7 @@ fn is_done(order: Order, state: &Value) -> anyhow::Result<bool> {
 }
 
 impl Listener {
-    /// One request on a connection of its own, which needs no pool, no TLS and no redirect.
+    /// One request on a connection of its own, which needs no pool and no redirect.
     async fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, String)> {
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.address);
         if let Some(token) = &self.token {
@@ -220,22 +283,39 @@ impl Listener {
         let request = request.body(String::new()).context("the admin token is no header's value")?;
         let answer = async {
             let stream = TcpStream::connect(&self.address).await?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            let connection = tokio::spawn(connection);
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            let body = to_bytes(Body::new(answer.into_body()), LONGEST_ANSWER_BYTES).await?;
-            connection.abort();
-            anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
+            match &self.tls {
+                #[cfg(feature = "tls")]
+                Some(tls) => {
+                    let stream = tls.connect(host(&self.address), stream).await.context("TLS")?;
+                    exchange(TokioIo::new(stream), request).await
+                }
+                #[cfg(not(feature = "tls"))]
+                Some(tls) => match *tls {},
+                None => exchange(TokioIo::new(stream), request).await,
+            }
         };
         let here = || {
+            let or_tls = if self.tls.is_some() { "" } else { ", https://HOST:PORT over TLS" };
             format!(
-                "no answer at {}: is the process there, with an admin listener? --admin HOST:PORT says where",
+                "no answer at {}: is the process there, with an admin listener? --admin HOST:PORT says where{or_tls}",
                 self.address
             )
         };
         tokio::time::timeout(ANSWER_WITHIN, answer).await.with_context(here)?.with_context(here)
     }
+}
+
+async fn exchange<S>(stream: S, request: Request<String>) -> anyhow::Result<(StatusCode, String)>
+where
+    S: Read + Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = to_bytes(Body::new(answer.into_body()), LONGEST_ANSWER_BYTES).await?;
+    connection.abort();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 #[cfg(test)]
@@ -260,6 +340,79 @@ mod tests {
         assert_eq!(address(None, &platform).unwrap(), "127.0.0.1:7");
         platform.admin = None;
         assert!(address(None, &platform).unwrap_err().to_string().contains("--admin"));
+    }
+
+    #[test]
+    fn tls_is_spoken_where_it_is_asked_for() {
+        for (given, else_tls, expected) in [
+            ("pod:1", false, (false, "pod:1")),
+            ("pod:1", true, (true, "pod:1")),
+            ("https://pod:1/", false, (true, "pod:1")),
+            ("http://[::1]:1", true, (false, "[::1]:1")),
+        ] {
+            assert_eq!(scheme(given, else_tls), expected, "{given}");
+        }
+        let platform = Platform::load(None, [], &crate::manifest::Overrides::default()).unwrap();
+        let listener = |admin: &str, ca: Option<&str>| {
+            let ca = ca.map(PathBuf::from);
+            let target = Target { function: "default/echo".to_owned(), admin: Some(admin.to_owned()), ca };
+            target
+                .listener(&platform)
+                .map(|listener| listener.tls.is_some())
+                .map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(listener("pod:1", None), Ok(false));
+        let contradiction = listener("http://pod:1", Some("ca.crt")).unwrap_err();
+        assert_eq!(contradiction, "--ca is for TLS: write --admin https://pod:1");
+        let (https, missing) = (listener("https://pod:1", None), listener("pod:1", Some("/nowhere/ca.crt")));
+        if cfg!(feature = "tls") {
+            assert_eq!(https, Ok(true));
+            assert!(missing.unwrap_err().contains("cannot read /nowhere/ca.crt"));
+        } else {
+            let refused = Err("https is no part of this build: build with `--features tls`".to_owned());
+            assert_eq!((https, missing), (refused.clone(), refused));
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn over_tls_orders_and_token_reach_only_whom_the_settings_or_an_authority_name() {
+        use crate::runtime::admin::tests::{loopback, start};
+        use crate::runtime::admin::{Config, Token};
+        use crate::runtime::tls::tests::self_signed;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (self_signed(folder.path(), "own"), self_signed(folder.path(), "other"));
+        let token = Some(Token::new("sesame").unwrap());
+        let running =
+            start(&Config { admin: Some(loopback()), token, tls: Some(own.clone()), ..Config::default() })
+                .unwrap();
+        let address = running.admin.admin().unwrap();
+        let mut platform = Platform::load(None, [], &crate::manifest::Overrides::default()).unwrap();
+        platform.admin = Some(address);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |platform: &Platform, admin: Option<String>, ca: Option<&PathBuf>| {
+            let target = Target { function: "default/echo".to_owned(), admin, ca: ca.cloned() };
+            let mut listener = target.listener(platform).unwrap();
+            listener.token = Some("sesame".to_owned());
+            let answer = runtime.block_on(listener.ask(Method::GET, "/functions"));
+            answer.map(|(status, _)| status.as_u16()).map_err(|error| format!("{error:#}"))
+        };
+        let https = || Some(format!("https://{address}"));
+        let plain = ask(&platform, None, None);
+        assert!(plain.as_ref().is_err_and(|error| error.contains("https://HOST:PORT")), "{plain:?}");
+        let unknown = ask(&platform, https(), None);
+        assert!(
+            unknown.as_ref().is_err_and(|error| error.contains("is not trusted: self-signed")),
+            "{unknown:?}"
+        );
+        assert_eq!(ask(&platform, https(), Some(&own.certificate)), Ok(200));
+        assert!(ask(&platform, https(), Some(&other.certificate)).is_err());
+        platform.admin_tls = Some(own);
+        assert_eq!(ask(&platform, None, None), Ok(200));
+        platform.admin_tls = Some(other);
+        let another = ask(&platform, None, None);
+        assert!(another.as_ref().is_err_and(|error| error.contains("another certificate")), "{another:?}");
     }
 
     #[test]

@@ -125,7 +125,12 @@ impl Run {
 fn serve(platform: &Platform, shared: &Shared, runtime: &Runtime, stop: &Stop) -> anyhow::Result<Admin> {
     let token =
         platform.admin_token.as_ref().map(|token| anyhow::Ok(Token::new(&token.resolve()?)?)).transpose()?;
-    let config = admin::Config { metrics: platform.metrics, admin: platform.admin, token };
+    let config = admin::Config {
+        metrics: platform.metrics,
+        admin: platform.admin,
+        token,
+        tls: platform.admin_tls.clone(),
+    };
     let shown = Shown {
         exposition: shared.exposition.clone(),
         status: shared.status.clone(),

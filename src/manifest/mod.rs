@@ -29,7 +29,7 @@ mod typed;
 
 pub use error::{Diagnostic, Errors};
 pub use load::{Fault, Survey, load, manifest_files, parse, survey};
-pub use platform::{Log, Overrides, Platform, Telemetry};
+pub use platform::{Log, Overrides, Platform, Telemetry, TlsFiles};
 pub use platform_spec::LogFormat;
 pub use reference::reference;
 pub use render::{render, render_json};

@@ -34,6 +34,8 @@ pub struct Platform {
     pub admin: Option<SocketAddr>,
     /// The bearer token of the admin listener.
     pub admin_token: Option<Secret>,
+    /// What the admin listener speaks TLS with; `None`: it speaks plain HTTP.
+    pub admin_tls: Option<TlsFiles>,
     /// What is logged.
     pub log: Log,
     /// Where traces and metrics go.
@@ -42,6 +44,15 @@ pub struct Platform {
     pub limits: Limits,
     /// How long a stop may take.
     pub shutdown_deadline: Duration,
+}
+
+/// The files that a listener speaks TLS with, both PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TlsFiles {
+    /// The certificate, with those that lead from it to the authority's.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Where traces and metrics go, by OTLP.
@@ -112,6 +123,8 @@ enum Setting {
     Metrics,
     Admin,
     AdminToken,
+    AdminTlsCertificate,
+    AdminTlsKey,
     Log,
     LogFormat,
     OtlpEndpoint,
@@ -123,13 +136,15 @@ enum Setting {
     ShutdownDeadline,
 }
 
-const VARIABLES: [(&str, Setting); 15] = [
+const VARIABLES: [(&str, Setting); 17] = [
     ("TIDEMILL_BROKERS", Setting::Brokers),
     ("TIDEMILL_STATE_DIR", Setting::StateDir),
     ("TIDEMILL_INSTANCE", Setting::Instance),
     ("TIDEMILL_METRICS", Setting::Metrics),
     ("TIDEMILL_ADMIN", Setting::Admin),
     ("TIDEMILL_ADMIN_TOKEN", Setting::AdminToken),
+    ("TIDEMILL_ADMIN_TLS_CERTIFICATE", Setting::AdminTlsCertificate),
+    ("TIDEMILL_ADMIN_TLS_KEY", Setting::AdminTlsKey),
     ("TIDEMILL_LOG", Setting::Log),
     ("TIDEMILL_LOG_FORMAT", Setting::LogFormat),
     ("TIDEMILL_OTLP_ENDPOINT", Setting::OtlpEndpoint),
@@ -173,19 +188,44 @@ impl Platform {
                 errors.0.push(outside(flag, message));
             }
         }
-        if let Some(admin) = platform.admin
-            && !admin.ip().is_loopback()
-            && platform.admin_token.is_none()
-        {
-            let place = file.map_or_else(|| "TIDEMILL_ADMIN".to_owned(), |file| file.display().to_string());
+        for (key, variable, message) in platform.contradictions() {
+            let place = file.map_or_else(|| variable.to_owned(), |file| file.display().to_string());
             errors.0.push(Diagnostic {
                 file: place,
                 line: None,
-                path: "spec.listeners.admin".to_owned(),
-                message: format!("{admin} is open to others: set `adminToken` too, or listen on 127.0.0.1"),
+                path: format!("spec.listeners.{key}"),
+                message,
             });
         }
         if errors.is_empty() { Ok(platform) } else { Err(errors) }
+    }
+
+    /// What only all settings together can get wrong: the listener's key, its variable, and what.
+    fn contradictions(&self) -> Vec<(&'static str, &'static str, String)> {
+        let mut found = Vec::new();
+        if let Some(admin) = self.admin
+            && !admin.ip().is_loopback()
+            && self.admin_token.is_none()
+        {
+            let message = format!("{admin} is open to others: set `adminToken` too, or listen on 127.0.0.1");
+            found.push(("admin", "TIDEMILL_ADMIN", message));
+        }
+        if let Some(TlsFiles { certificate, key }) = &self.admin_tls {
+            if certificate.as_os_str().is_empty() {
+                let message = "the key has no certificate: set `certificate` too".to_owned();
+                found.push(("adminTls", "TIDEMILL_ADMIN_TLS_KEY", message));
+            }
+            if key.as_os_str().is_empty() {
+                let message = "the certificate has no key: set `key` too".to_owned();
+                found.push(("adminTls", "TIDEMILL_ADMIN_TLS_CERTIFICATE", message));
+            }
+            if !cfg!(feature = "tls") {
+                let message =
+                    "TLS is no part of this build: build with `--features tls`, as the container image is";
+                found.push(("adminTls", "TIDEMILL_ADMIN_TLS_CERTIFICATE", message.to_owned()));
+            }
+        }
+        found
     }
 
     /// Kafka's addresses; the error says how to give them.
@@ -214,6 +254,7 @@ impl Platform {
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9465))),
             admin_token: None,
+            admin_tls: None,
             log: Log { filter: "info".to_owned(), format: LogFormat::Text },
             telemetry: Telemetry {
                 endpoint: None,
@@ -257,6 +298,7 @@ impl Platform {
             }
             !literal
         });
+        let (certificate, key) = listeners.admin_tls.map(|tls| (tls.certificate, tls.key)).unzip();
         let given = [
             ("spec.brokers", Setting::Brokers, brokers.map(|brokers| brokers.join(","))),
             ("spec.stateDir", Setting::StateDir, state_dir),
@@ -264,6 +306,8 @@ impl Platform {
             ("spec.listeners.metrics", Setting::Metrics, listeners.metrics),
             ("spec.listeners.admin", Setting::Admin, listeners.admin),
             ("spec.listeners.adminToken", Setting::AdminToken, token),
+            ("spec.listeners.adminTls.certificate", Setting::AdminTlsCertificate, certificate),
+            ("spec.listeners.adminTls.key", Setting::AdminTlsKey, key),
             ("spec.log.filter", Setting::Log, log.filter),
             ("spec.telemetry.endpoint", Setting::OtlpEndpoint, telemetry.endpoint),
             (
@@ -377,6 +421,14 @@ impl Platform {
             Setting::AdminToken => {
                 self.admin_token = Some(Secret::parse(value).map_err(|error| error.to_string())?);
             }
+            Setting::AdminTlsCertificate => {
+                self.admin_tls.get_or_insert_default().certificate = PathBuf::from(value);
+                pem_file(value)?;
+            }
+            Setting::AdminTlsKey => {
+                self.admin_tls.get_or_insert_default().key = PathBuf::from(value);
+                pem_file(value)?;
+            }
             Setting::Log => self.log.filter = value.to_owned(),
             Setting::LogFormat => {
                 self.log.format = match value {
@@ -474,6 +526,17 @@ fn listener(text: &str) -> Result<Option<SocketAddr>, String> {
     address.parse().map(Some).map_err(|_| format!("{text:?} is no address: write `127.0.0.1:9464`, or `off`"))
 }
 
+/// A path; what may be the key itself is not printed.
+fn pem_file(path: &str) -> Result<(), String> {
+    if path.contains("-----BEGIN") {
+        return Err("write the path of a PEM file, not what is in it".to_owned());
+    }
+    if path.contains("${") {
+        return Err("write the file's path itself: it is read again when it changes".to_owned());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,6 +632,52 @@ mod tests {
         let settings = platform.kafka_settings().unwrap();
         assert_eq!(settings["sasl.password"], "hunter2");
         assert_eq!(settings["security.protocol"], "SASL_SSL");
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key_in_a_build_that_can_use_both() {
+        let given = |spec: &str, env: &[(&str, &str)]| {
+            load(spec, env, &Overrides::default()).map(|platform| platform.admin_tls)
+        };
+        let spec = "  listeners: {adminTls: {certificate: /tls/tls.crt, key: /tls/tls.key}}\n";
+        let file = given(spec, &[]);
+        let both = [("TIDEMILL_ADMIN_TLS_CERTIFICATE", "a"), ("TIDEMILL_ADMIN_TLS_KEY", "b")];
+        let variables = given("  {}\n", &both);
+        if cfg!(feature = "tls") {
+            let files = |certificate: &str, key: &str| {
+                Ok(Some(TlsFiles { certificate: certificate.into(), key: key.into() }))
+            };
+            assert_eq!((file, variables), (files("/tls/tls.crt", "/tls/tls.key"), files("a", "b")));
+            assert_eq!(given(spec, &both[1..]), files("/tls/tls.crt", "b"), "a variable wins by itself");
+        } else {
+            let refused = "tidemill.yaml: spec.listeners.adminTls: TLS is no part of this build: build with `--features tls`, as the container image is";
+            assert_eq!((file, variables), (Err(refused.to_owned()), Err(refused.to_owned())));
+        }
+        assert_eq!(given("  {}\n", &[]), Ok(None));
+        for (alone, lacks) in [(&both[..1], "set `key` too"), (&both[1..], "set `certificate` too")] {
+            let found = given("  {}\n", alone).unwrap_err();
+            assert!(
+                found.starts_with("tidemill.yaml: spec.listeners.adminTls: ") && found.contains(lacks),
+                "{found}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_in_place_of_its_path_is_refused_and_not_printed() {
+        let rows = [
+            ("-----BEGIN PRIVATE KEY-----", "write the path of a PEM file, not what is in it"),
+            ("${file:/tls/tls.key}", "write the file's path itself: it is read again when it changes"),
+        ];
+        for (key, expected) in rows {
+            let spec = format!("  listeners: {{adminTls: {{certificate: a, key: '{key}'}}}}\n");
+            let found = load(&spec, &[], &Overrides::default()).unwrap_err();
+            assert!(
+                found.contains(&format!("tidemill.yaml:4: spec.listeners.adminTls.key: {expected}")),
+                "{found}"
+            );
+            assert!(!found.contains("BEGIN"), "{found}");
+        }
     }
 
     #[test]

@@ -95,6 +95,24 @@ pub(super) struct Listeners {
     /// (the token itself, or a reference).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token: Option<String>,
+    /// `admin` over TLS (1.2 or newer) and no longer in plain HTTP. Needs a build with the feature `tls`, as
+    /// the container image is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_tls: Option<AdminTls>,
+}
+
+/// What the admin listener shows of itself over TLS. Both files are read at the start, and again when they
+/// have changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AdminTls {
+    /// The file of its certificate and of those between that and the authority's, in this order, PEM. Variable:
+    /// `TIDEMILL_ADMIN_TLS_CERTIFICATE`.
+    #[schemars(length(min = 1))]
+    pub certificate: String,
+    /// The file of the certificate's private key, PEM, without a passphrase. Variable: `TIDEMILL_ADMIN_TLS_KEY`.
+    #[schemars(length(min = 1))]
+    pub key: String,
 }
 
 /// What all functions of the process may take up together. Without, each has its own bounds alone.

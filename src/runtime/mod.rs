@@ -9,6 +9,8 @@ mod follow;
 mod function;
 mod handlers;
 mod instance;
+#[cfg(feature = "tls")]
+mod pem;
 mod prepare;
 mod seat;
 mod signal;

@@ -10,10 +10,17 @@
 //!
 //! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
 //! errors: it listens on loopback, or wants a bearer token. On loopback without a token it answers only requests that
-//! name a loopback host, so that no web page can reach it through a host name of its own (DNS rebinding).
+//! name a loopback host, so that no web page can reach it through a host name of its own (DNS rebinding). With a
+//! certificate it speaks TLS, and nothing else.
 
 mod guard;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,11 +34,15 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle as Task;
 
 pub use self::guard::Token;
 use self::guard::guard;
+use self::tls::Certificate;
 use super::{Order, Refused, Runtime};
+use crate::manifest::TlsFiles;
 use crate::model::Clock;
 use crate::observe::{Exposition, Status};
 
@@ -47,6 +58,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What a request there must bring; needed when it listens beyond loopback.
     pub token: Option<Token>,
+    /// What [`Config::admin`] speaks TLS with; `None`: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The setting of [`Config::metrics`].
@@ -55,6 +68,8 @@ pub const METRICS_SETTING: &str = "listeners.metrics";
 pub const ADMIN_SETTING: &str = "listeners.admin";
 /// The setting of [`Config::token`].
 pub const TOKEN_SETTING: &str = "listeners.adminToken";
+/// The setting of [`Config::tls`].
+pub const TLS_SETTING: &str = "listeners.adminTls";
 
 /// Why the admin server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +95,9 @@ pub enum AdminError {
     /// The token is empty.
     #[error("`{TOKEN_SETTING}` is empty: set it to a secret, or leave it out and listen on loopback")]
     EmptyToken,
+    /// Certificate and key are none to speak TLS with.
+    #[error("`{TLS_SETTING}`: {0}")]
+    Tls(String),
     /// The server's thread cannot be started.
     #[error("cannot start the admin server's thread: {0}")]
     Thread(io::Error),
@@ -108,7 +126,7 @@ pub struct Admin {
 
 impl Admin {
     /// Listens, then answers on a thread of its own until `shutdown` is done. Addresses that cannot be
-    /// listened on are errors here, not later.
+    /// listened on are errors here, not later, and so are certificates that are none.
     pub fn start(
         config: &Config,
         shown: Shown,
@@ -119,13 +137,15 @@ impl Admin {
         {
             return Err(AdminError::Unprotected { address });
         }
+        let tls = config.tls.as_ref().filter(|_| config.admin.is_some());
+        let certificate = tls.map(Certificate::load).transpose()?;
         let metrics = config.metrics.map(|address| listen(METRICS_SETTING, address)).transpose()?;
         let admin = config.admin.map(|address| listen(ADMIN_SETTING, address)).transpose()?;
         let bound = |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
         let (metrics_at, admin_at) = (bound(&metrics), bound(&admin));
         let served = [
-            metrics.map(|listener| (listener, open_routes(shown.clone()))),
-            admin.map(|listener| (listener, guarded_routes(shown, config.token.clone()))),
+            metrics.map(|listener| (listener, None, open_routes(shown.clone()))),
+            admin.map(|listener| (listener, certificate, guarded_routes(shown, config.token.clone()))),
         ];
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -164,10 +184,13 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Adm
     Ok(listener)
 }
 
-async fn serve(listeners: [Option<(TcpListener, Router)>; 2], shutdown: impl Future<Output = ()>) {
+/// A listener, what it shows over TLS, and its answers.
+type Served = (TcpListener, Option<Certificate>, Router);
+
+async fn serve(listeners: [Option<Served>; 2], shutdown: impl Future<Output = ()>) {
     let (stop, stopped) = watch::channel(false);
     let mut servers = Vec::new();
-    for (listener, routes) in listeners.into_iter().flatten() {
+    for (listener, certificate, routes) in listeners.into_iter().flatten() {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -175,12 +198,10 @@ async fn serve(listeners: [Option<(TcpListener, Router)>; 2], shutdown: impl Fut
                 continue;
             }
         };
-        let mut stopped = stopped.clone();
-        let until = async move {
-            // An error means that the sender is gone, which is a reason to stop as well.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        servers.push(tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(until).into_future()));
+        servers.push(match certificate {
+            Some(certificate) => answer(certificate.listen(listener), routes, stopped.clone()),
+            None => answer(listener, routes, stopped.clone()),
+        });
     }
     shutdown.await;
     stop.send_replace(true);
@@ -193,6 +214,18 @@ async fn serve(listeners: [Option<(TcpListener, Router)>; 2], shutdown: impl Fut
     if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
         tracing::debug!("the admin server left requests unanswered");
     }
+}
+
+fn answer<L>(listener: L, routes: Router, mut stopped: watch::Receiver<bool>) -> Task<io::Result<()>>
+where
+    L: Listener,
+    L::Addr: Debug,
+{
+    let until = async move {
+        // An error means that the sender is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(until).into_future())
 }
 
 fn open_routes(shown: Shown) -> Router {
@@ -271,7 +304,7 @@ fn tell(runtime: &Runtime, (namespace, name): &(String, String), order: Order) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::io::{Read, Write};
     use std::net::TcpStream;
@@ -284,19 +317,21 @@ mod tests {
     use crate::observe::{FunctionInfo, Meter, MeterSpec, Problems, State as FunctionState, checker};
     use crate::runtime::{Shared, Stop};
 
-    struct Running {
-        admin: Admin,
-        stop: oneshot::Sender<()>,
+    /// A server that shows nothing yet.
+    pub(crate) struct Running {
+        pub(crate) admin: Admin,
+        pub(crate) stop: oneshot::Sender<()>,
         status: Status,
         clock: Arc<ManualClock>,
         exposition: Exposition,
     }
 
-    fn loopback() -> SocketAddr {
+    /// A free port of this machine.
+    pub(crate) fn loopback() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
     }
 
-    fn start(config: &Config) -> Result<Running, AdminError> {
+    pub(crate) fn start(config: &Config) -> Result<Running, AdminError> {
         let (exposition, status) = (Exposition::new(), Status::default());
         let clock = Arc::new(ManualClock::at(0));
         let (stop, stopped) = oneshot::channel();
@@ -320,10 +355,11 @@ mod tests {
 
     fn both(token: Option<&str>) -> Running {
         let token = token.map(|secret| Token::new(secret).unwrap());
-        start(&Config { metrics: Some(loopback()), admin: Some(loopback()), token }).unwrap()
+        start(&Config { metrics: Some(loopback()), admin: Some(loopback()), token, tls: None }).unwrap()
     }
 
-    fn connect(address: SocketAddr) -> TcpStream {
+    /// A connection that waits for an answer, but not for ever.
+    pub(crate) fn connect(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
@@ -490,6 +526,20 @@ mod tests {
         let here = Some(SocketAddr::from(([127, 0, 0, 1], port)));
         let bring = "Host: any.example\r\nAuthorization: Bearer secret\r\n";
         assert_eq!(ask(here, "/functions", bring).0, 200);
+    }
+
+    #[test]
+    fn files_that_are_none_to_speak_tls_with_are_an_error_before_anything_listens() {
+        let tls = Some(TlsFiles { certificate: "/nowhere/tls.crt".into(), key: "/nowhere/tls.key".into() });
+        let config = Config { admin: Some(loopback()), tls, ..Config::default() };
+        let error = start(&config).err().unwrap().to_string();
+        let why = if cfg!(feature = "tls") {
+            "cannot read /nowhere/tls.crt"
+        } else {
+            "build with `--features tls`"
+        };
+        assert!(error.starts_with("`listeners.adminTls`: ") && error.contains(why), "{error}");
+        assert!(start(&Config { admin: None, ..config }).is_ok(), "nobody would be shown it");
     }
 
     #[test]

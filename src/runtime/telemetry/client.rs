@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::super::Stop;
 #[cfg(feature = "tls")]
-use super::super::tls::Tls;
+use super::super::tls::{Tls, Trust};
 
 /// How long a request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ impl Client {
         Ok(Self {
             #[cfg(feature = "tls")]
             tls: match endpoint.is_tls {
-                true => Some(Tls::new().map_err(|error| EndpointError::Tls(error.to_string()))?),
+                true => Some(Tls::new(Trust::System).map_err(|error| EndpointError::Tls(error.to_string()))?),
                 false => None,
             },
             endpoint,
@@ -183,7 +183,8 @@ impl Client {
         let request = self.request(path, body)?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return ask(TokioIo::new(tls.connect(host, stream).await?), request).await;
+            let stream = tls.connect(host, stream).await.map_err(|error| format!("TLS: {error}"))?;
+            return ask(TokioIo::new(stream), request).await;
         }
         ask(TokioIo::new(stream), request).await
     }
