@@ -172,7 +172,7 @@ impl Stage {
     #[track_caller]
     pub fn assert_each_ends_once(&self, count: u64) -> Ended {
         let dead = match self.kafka.partitions(&self.dead_letters) {
-            Some(_) => self.kafka.read_all_ended(&self.dead_letters),
+            Some(_) => self.dead(),
             None => Vec::new(),
         };
         let results = self.kafka.read_all_ended(&self.sink);
@@ -180,6 +180,11 @@ impl Stage {
         let audit = self.tidemill(&["audit"], &[]);
         assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
         Ended { results, dead }
+    }
+
+    /// Its dead letters, once no transaction is open.
+    pub fn dead(&self) -> Vec<ReadRecord> {
+        self.kafka.read_all_ended(&self.dead_letters)
     }
 
     /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
