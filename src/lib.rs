@@ -7,7 +7,7 @@
 //! | layer | modules | what is there |
 //! |---|---|---|
 //! | ground | [`model`], [`observe`] | plain types and the clock; names of metrics, logs |
-//! | means | [`manifest`], [`codec`], [`plugin`], [`kafka`] | each with its own config and error |
+//! | means | [`manifest`], [`codec`], [`plugin`], [`window`], [`kafka`] | each with its own config and error |
 //! | path | [`pipeline`] | what happens to a record; no I/O in it |
 //! | control | [`worker`] | one member of the consumer group |
 //! | assembly | [`runtime`] | builds the parts, starts, drains, stops; the admin server; the exporter |
@@ -22,4 +22,5 @@ pub mod observe;
 pub mod pipeline;
 pub mod plugin;
 pub mod runtime;
+pub mod window;
 pub mod worker;

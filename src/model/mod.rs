@@ -10,6 +10,7 @@ mod headers;
 mod outbox;
 mod record;
 mod watch;
+mod window;
 
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use dice::Dice;
@@ -24,3 +25,4 @@ pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
 pub use watch::Watch;
+pub use window::{AfterFire, AggregateOp, AggregateSpec, Fire, WindowKind, WindowSpec};

@@ -18,7 +18,7 @@ const HOMES: [(&str, &[&str], &str); 5] = [
 ];
 
 /// Parts that compute and nothing else, and what they may not name.
-const PURE: [&str; 3] = ["model", "codec", "pipeline"];
+const PURE: [&str; 4] = ["model", "codec", "window", "pipeline"];
 const IMPURE: [&str; 9] = [
     "std::fs",
     "std::net",

@@ -24,3 +24,4 @@ mod scene;
 mod scripts;
 mod untouched_events_pass_through;
 mod watched_metrics_exist;
+mod windows_follow_a_plain_model;

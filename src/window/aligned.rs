@@ -1,0 +1,87 @@
+//! Tumbling and hopping windows: `[start, end)`, starts at multiples of the advance, before the epoch too.
+
+use super::{Arrival, Held, Placed, Results, Window, Windows, touch};
+
+/// First and last start of the windows that hold `time`, of the given size and advance.
+fn starts(time: i64, (size, advance): (i64, i64)) -> (i64, i64) {
+    let last = time.div_euclid(advance).saturating_mul(advance);
+    let earlier = (size - 1 - time.rem_euclid(advance)).max(0) / advance;
+    (last - earlier * advance, last)
+}
+
+impl Windows {
+    pub(super) fn add_aligned(
+        &mut self,
+        arrival: &Arrival<'_>,
+        (size, advance): (i64, i64),
+        results: &mut Results<'_>,
+    ) -> Placed {
+        let (first, last) = starts(arrival.place.time_ms, (size, advance));
+        let is_closed = |start: i64| self.rules.deadline(start + size) <= self.watermark_ms;
+        let mut missed = 0;
+        let mut start = first;
+        while start <= last && is_closed(start) {
+            missed += 1;
+            start += advance;
+        }
+        if start > last {
+            return Placed::Late;
+        }
+        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
+        let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
+        let mut is_new = false;
+        while start <= last {
+            let at = windows.partition_point(|window| window.start < start);
+            if windows.get(at).is_none_or(|window| window.start != start) {
+                windows.reserve_exact(1);
+                windows.insert(at, Window::new(start, start + size, &self.rules));
+                is_new = true;
+            }
+            windows[at].fold(arrival);
+            if self.rules.fire_early(arrival.key, &mut windows[at], results) {
+                windows.remove(at);
+            }
+            start += advance;
+        }
+        if is_new {
+            self.look_again_at(arrival.key);
+        }
+        Placed::In { missed }
+    }
+
+    /// As [`Windows::look_again`], of a key that is borrowed.
+    pub(super) fn look_again_at(&mut self, key: &[u8]) {
+        if let Some((key, _)) = self.keys.get_key_value(key) {
+            let key = key.clone();
+            self.look_again(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_in_every_window_that_spans_it() {
+        for (time, size, advance, expected) in [
+            (0, 10, 10, (0, 0)),
+            (9, 10, 10, (0, 0)),
+            (10, 10, 10, (10, 10)),
+            (-1, 10, 10, (-10, -10)),
+            (0, 10, 5, (-5, 0)),
+            (4, 10, 5, (-5, 0)),
+            (5, 10, 5, (0, 5)),
+            (12, 10, 4, (4, 12)),
+            (13, 10, 4, (4, 12)),
+            (14, 10, 4, (8, 12)),
+            (7, 3, 1, (5, 7)),
+        ] {
+            assert_eq!(starts(time, (size, advance)), expected, "{time} in {size} every {advance}");
+            let slow: Vec<i64> = (-100..=time)
+                .filter(|start| start % advance == 0 && *start <= time && time < start + size)
+                .collect();
+            assert_eq!((slow.first(), slow.last()), (Some(&expected.0), Some(&expected.1)));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! State as it is written down: one entry a window, or one a kept event, each by itself, so that what changes is written
+//! and nothing else. Entries go to a compacted topic: the newest of a key counts.
+//!
+//! | part | form |
+//! |---|---|
+//! | key | `w` and the window's start, or `e` and the event's time, source, partition, offset, as big-endian numbers; then the function's key |
+//! | | or `s` alone: what kind of windows these are, as JSON, so that state meets no manifest that reads it otherwise |
+//! | value | the version (1), then the window or event in postcard's form (<https://postcard.jamesmunns.com/wire-format>); null: it is gone |
+
+use thiserror::Error;
+
+use super::{Held, Kept, Place, Window};
+
+/// The first byte of every value.
+const VERSION: u8 = 1;
+
+const WINDOW: u8 = b'w';
+const EVENT: u8 = b'e';
+/// The key of the entry that says what kind of windows these are.
+pub(super) const SHAPE: &[u8] = b"s";
+
+/// An entry that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Damaged {
+    /// It is cut off, or of something else.
+    #[error("an entry of the state is damaged: {0}")]
+    Broken(&'static str),
+    /// Of windows that are not those of today's manifest.
+    #[error(
+        "it was written for other windows ({written}) than the manifest asks for now ({wanted}): set those back, or \
+         begin anew"
+    )]
+    Other {
+        /// What it was written for.
+        written: String,
+        /// What the manifest says.
+        wanted: String,
+    },
+    /// Of a release that knew more.
+    #[error(
+        "an entry of the state has version {0}, which this release does not know: run the release that wrote it"
+    )]
+    Newer(u8),
+}
+
+/// One entry, read.
+pub struct Entry<'a> {
+    /// The function's key.
+    pub key: &'a [u8],
+    name: Name,
+    content: Content,
+}
+
+enum Name {
+    Window(i64),
+    Event(Place),
+}
+
+enum Content {
+    Gone,
+    Window(Window),
+    Event(Kept),
+}
+
+/// Memory that goes from entry to entry.
+#[derive(Default)]
+pub(super) struct Buffers {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads an entry; `None` as a value: it is gone.
+    pub fn read(key: &'a [u8], value: Option<&[u8]>) -> Result<Self, Damaged> {
+        let (tag, mut rest) = key.split_first().ok_or(Damaged::Broken("it has no key"))?;
+        let name = match *tag {
+            WINDOW => Name::Window(i64::from_be_bytes(take(&mut rest)?)),
+            EVENT => Name::Event(Place {
+                time_ms: i64::from_be_bytes(take(&mut rest)?),
+                source: u16::from_be_bytes(take(&mut rest)?),
+                partition: i32::from_be_bytes(take(&mut rest)?),
+                offset: i64::from_be_bytes(take(&mut rest)?),
+            }),
+            _ => return Err(Damaged::Broken("it is of no kind that this release knows")),
+        };
+        let content = match value {
+            None => Content::Gone,
+            Some(value) => {
+                let (version, body) = value.split_first().ok_or(Damaged::Broken("its value is empty"))?;
+                if *version != VERSION {
+                    return Err(Damaged::Newer(*version));
+                }
+                let broken = |_| Damaged::Broken("its value does not end where it should");
+                match name {
+                    Name::Window(_) => Content::Window(postcard::from_bytes(body).map_err(broken)?),
+                    Name::Event(_) => Content::Event(postcard::from_bytes(body).map_err(broken)?),
+                }
+            }
+        };
+        Ok(Self { key: rest, name, content })
+    }
+
+    /// Takes it up in what its key holds, which has so many aggregates.
+    pub(super) fn put_into(self, held: &mut Held, aggregates: usize) -> Result<(), Damaged> {
+        const OTHER: Damaged = Damaged::Broken("it is of another kind of window");
+        match (held, self.name) {
+            (Held::Windows(windows), Name::Window(start)) => {
+                let at = windows.partition_point(|window| window.start < start);
+                let is_there = windows.get(at).is_some_and(|window| window.start == start);
+                match self.content {
+                    Content::Window(window) if window.cells.len() != aggregates || window.start != start => {
+                        return Err(OTHER);
+                    }
+                    Content::Window(window) if is_there => windows[at] = window,
+                    Content::Window(window) => {
+                        windows.reserve_exact(1);
+                        windows.insert(at, window);
+                    }
+                    _ if is_there => {
+                        windows.remove(at);
+                    }
+                    _ => {}
+                }
+            }
+            (Held::Events(events), Name::Event(place)) => {
+                let found = events.binary_search_by(|kept| kept.place.cmp(&place));
+                match (self.content, found) {
+                    (Content::Event(kept), _) if kept.fields.len() != aggregates || kept.place != place => {
+                        return Err(OTHER);
+                    }
+                    (Content::Event(kept), Ok(at)) => events[at] = kept,
+                    (Content::Event(kept), Err(at)) => events.insert(at, kept),
+                    (_, Ok(at)) => {
+                        events.remove(at);
+                    }
+                    (_, Err(_)) => {}
+                }
+            }
+            _ => return Err(OTHER),
+        }
+        Ok(())
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Damaged> {
+    let (first, rest) = bytes.split_first_chunk().ok_or(Damaged::Broken("its key is cut off"))?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+/// Shows `each` the entries in which `before` and `after` differ.
+pub(super) fn difference(
+    key: &[u8],
+    before: &Held,
+    after: Option<&Held>,
+    buffers: &mut Buffers,
+    each: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
+    match (before, after) {
+        (Held::Windows(before), Some(Held::Windows(after))) => {
+            let write = |window: &Window, is_there: bool| {
+                buffers.window(key, window);
+                each(&buffers.key, is_there.then_some(&buffers.value));
+            };
+            differ(before, after, |window| window.start, write);
+        }
+        (Held::Events(before), Some(Held::Events(after))) => {
+            let write = |kept: &Kept, is_there: bool| {
+                buffers.event(key, kept);
+                each(&buffers.key, is_there.then_some(&buffers.value));
+            };
+            differ(before, after, |kept| kept.place, write);
+        }
+        _ => {}
+    }
+}
+
+/// Walks two lists that are sorted by `name`: what is new or changed, and what is gone.
+fn differ<T: PartialEq, N: Ord>(
+    before: &[T],
+    after: &[T],
+    name: impl Fn(&T) -> N,
+    mut write: impl FnMut(&T, bool),
+) {
+    let mut before = before.iter().peekable();
+    for item in after {
+        while let Some(gone) = before.next_if(|old| name(old) < name(item)) {
+            write(gone, false);
+        }
+        match before.next_if(|old| name(old) == name(item)) {
+            Some(same) if same == item => {}
+            _ => write(item, true),
+        }
+    }
+    before.for_each(|gone| write(gone, false));
+}
+
+impl Buffers {
+    fn window(&mut self, key: &[u8], window: &Window) {
+        self.key.clear();
+        self.key.push(WINDOW);
+        self.key.extend_from_slice(&window.start.to_be_bytes());
+        self.key.extend_from_slice(key);
+        self.encode(window);
+    }
+
+    fn event(&mut self, key: &[u8], kept: &Kept) {
+        let Place { time_ms, source, partition, offset } = kept.place;
+        self.key.clear();
+        self.key.push(EVENT);
+        self.key.extend_from_slice(&time_ms.to_be_bytes());
+        self.key.extend_from_slice(&source.to_be_bytes());
+        self.key.extend_from_slice(&partition.to_be_bytes());
+        self.key.extend_from_slice(&offset.to_be_bytes());
+        self.key.extend_from_slice(key);
+        self.encode(kept);
+    }
+
+    fn encode(&mut self, content: &impl serde::Serialize) {
+        let mut value = std::mem::take(&mut self.value);
+        value.clear();
+        value.push(VERSION);
+        self.value = postcard::to_extend(content, value).expect("memory takes every plain type");
+    }
+}

@@ -1,0 +1,61 @@
+//! Sessions: events of a key no further apart than the gap. One that comes between two joins them.
+
+use super::{Arrival, Held, Placed, Results, Window, Windows, touch};
+
+impl Windows {
+    pub(super) fn add_to_session(
+        &mut self,
+        arrival: &Arrival<'_>,
+        gap: i64,
+        results: &mut Results<'_>,
+    ) -> Placed {
+        let time = arrival.place.time_ms;
+        let is_open = |end: i64| self.rules.deadline(end) > self.watermark_ms;
+        let is_near = |window: &Window| {
+            window.start.saturating_sub(gap) <= time && time <= window.end + gap && is_open(window.end)
+        };
+        let found = self.keys.get(arrival.key).map(|owner| &owner.held);
+        let has_near = matches!(found, Some(Held::Windows(windows)) if windows.iter().any(is_near));
+        // What is joined to an open session is as young as that.
+        if !has_near && !is_open(time) {
+            return Placed::Late;
+        }
+        let watermark = self.watermark_ms;
+        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
+        let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
+        let is_near = |window: &mut Window| {
+            window.start.saturating_sub(gap) <= time
+                && time <= window.end + gap
+                && self.rules.deadline(window.end) > watermark
+        };
+        let mut joined: Option<Window> = None;
+        for window in windows.extract_if(.., is_near) {
+            match &mut joined {
+                None => joined = Some(window),
+                Some(earlier) => earlier.join(window),
+            }
+        }
+        let mut session = joined.unwrap_or_else(|| Window::new(time, time, &self.rules));
+        (session.start, session.end) = (session.start.min(time), session.end.max(time));
+        session.fold(arrival);
+        if !self.rules.fire_early(arrival.key, &mut session, results) {
+            let at = windows.partition_point(|window| window.start < session.start);
+            windows.reserve_exact(1);
+            windows.insert(at, session);
+        }
+        self.look_again_at(arrival.key);
+        Placed::In { missed: 0 }
+    }
+}
+
+impl Window {
+    fn join(&mut self, other: Self) {
+        self.start = self.start.min(other.start);
+        self.end = self.end.max(other.end);
+        self.newest = self.newest.max(other.newest);
+        self.events += other.events;
+        for (cell, more) in self.cells.iter_mut().zip(other.cells) {
+            cell.merge(more);
+        }
+    }
+}
