@@ -208,6 +208,7 @@ impl<'a> Sender<'a> {
         let topic = self.topic(name)?;
         self.keep_pace();
         self.producer.produce(&Produce {
+            partition: None,
             topic,
             key: sample.key.as_deref(),
             value: sample.value.as_deref(),

@@ -40,6 +40,12 @@ pub enum PluginFrom {
 impl Tried {
     /// Loads the plugin of `function`, if it has one.
     pub fn load(function: &Arc<Function>, from: PluginFrom) -> anyhow::Result<Self> {
+        if function.window.is_some() {
+            bail!(
+                "windows cannot be tried event by event in this version; `tidemill dev {}` shows what they give",
+                function.file.parent().unwrap_or(&function.file).display()
+            );
+        }
         let folder = tempfile::tempdir().context("a folder for the plugin's copy")?;
         let mut function = Arc::clone(function);
         let spec = function.handler.as_ref();

@@ -65,6 +65,16 @@ impl Origin {
         Self(u64::from(lane) << 48 | (offset as u64 & 0xffff_ffff_ffff))
     }
 
+    /// Of no record of lane number `lane`: of its state, or of what time made of that.
+    pub fn of_no_record(lane: u16) -> Self {
+        Self::new(lane, -1)
+    }
+
+    /// No record is to blame.
+    pub fn is_of_no_record(self) -> bool {
+        self.0 & 0xffff_ffff_ffff == 0xffff_ffff_ffff
+    }
+
     /// The lane's number.
     pub fn lane(self) -> u16 {
         (self.0 >> 48) as u16
@@ -113,6 +123,8 @@ impl ProducerContext for Context {
 pub struct Produce<'a> {
     /// Where to.
     pub topic: TopicIndex,
+    /// Which of its partitions; `None`: the one that its key falls to.
+    pub partition: Option<i32>,
     /// Key; `None` is null.
     pub key: Option<&'a [u8]>,
     /// Value; `None` is null.
@@ -138,15 +150,19 @@ pub struct Producer {
 }
 
 /// The fields of a record; the headers come last, since most have none.
-const FIELDS: [FieldKind; 7] = [
+const FIELDS: [FieldKind; 8] = [
     FieldKind::RD_KAFKA_VTYPE_RKT,
     FieldKind::RD_KAFKA_VTYPE_MSGFLAGS,
     FieldKind::RD_KAFKA_VTYPE_VALUE,
     FieldKind::RD_KAFKA_VTYPE_KEY,
     FieldKind::RD_KAFKA_VTYPE_OPAQUE,
     FieldKind::RD_KAFKA_VTYPE_TIMESTAMP,
+    FieldKind::RD_KAFKA_VTYPE_PARTITION,
     FieldKind::RD_KAFKA_VTYPE_HEADERS,
 ];
+
+/// `RD_KAFKA_PARTITION_UA`: the partitioner chooses.
+const ANY_PARTITION: i32 = -1;
 
 fn empty(vtype: FieldKind) -> Field {
     // Key and value are copied; the other fields are set for each record.
@@ -309,7 +325,8 @@ impl Producer {
         fields[3].u = mem(record.key);
         fields[4].u = Value { ptr: record.origin.0 as *mut _ };
         fields[5].u = Value { i64_: record.timestamp_ms.unwrap_or(0) };
-        fields[6].u = Value { headers };
+        fields[6].u = Value { i32_: record.partition.unwrap_or(ANY_PARTITION) };
+        fields[7].u = Value { headers };
         let count = if headers.is_null() { fields.len() - 1 } else { fields.len() };
         // SAFETY: client, topic, and all pointers live through the call, which copies key and value;
         // the headers pass to librdkafka only when it succeeds.

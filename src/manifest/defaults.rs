@@ -104,13 +104,24 @@ pub(super) fn dead_letter_topic(name: &FunctionName) -> String {
     format!("{}.dlq", name.name)
 }
 
-/// Only the function itself reads it, so the name tells namespaces apart.
 pub(super) fn redrive_topic(name: &FunctionName) -> String {
-    if name.namespace == namespace() {
-        return format!("{}.redrive", name.name);
-    }
-    format!("{}.{}.redrive", name.namespace, name.name)
+    own_topic(name, "redrive")
 }
+
+pub(super) fn state_topic(name: &FunctionName) -> String {
+    own_topic(name, "state")
+}
+
+/// Only the function itself reads it, so the name tells namespaces apart.
+fn own_topic(name: &FunctionName, purpose: &str) -> String {
+    if name.namespace == namespace() {
+        return format!("{}.{purpose}", name.name);
+    }
+    format!("{}.{}.{purpose}", name.namespace, name.name)
+}
+
+/// Of the state of one worker, in bytes.
+pub(super) const MAX_STATE: u64 = 1 << 30;
 
 pub(super) fn max_event_age() -> DurationText {
     text("0s")

@@ -36,6 +36,8 @@ pub struct Event<'a> {
     pub key: Option<Cow<'a, [u8]>>,
     /// Event time, milliseconds since the epoch; -1 when there is none.
     pub time_ms: i64,
+    /// What outputs are named after, where it is not the place of a record: no single event made them.
+    pub name: Option<&'a [u8]>,
     json: OnceCell<Result<serde_json::Value, String>>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Event<'a> {
             content_type: None,
             key: record.key.map(Cow::Borrowed),
             time_ms: record.timestamp_ms,
+            name: None,
             json: OnceCell::new(),
         }
     }

@@ -65,6 +65,10 @@ pub enum DeadLetterReason {
     Crashed,
     /// Older than `maxEventAge`.
     TooOld,
+    /// Every window that it could enter is closed.
+    Late,
+    /// Further ahead of the clock than `window.maxSkew`.
+    Ahead,
     /// The broker (or the client's limits) refused an output made from it.
     Unwritable,
     /// An output cannot be written as its sink asks: unknown sink, not the format's shape.
@@ -73,13 +77,15 @@ pub enum DeadLetterReason {
 
 impl DeadLetterReason {
     /// Every reason, for tables and docs.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::Unkeyed,
         Self::Rejected,
         Self::Exhausted,
         Self::Crashed,
         Self::TooOld,
+        Self::Late,
+        Self::Ahead,
         Self::Unwritable,
         Self::BadOutput,
     ];
@@ -93,6 +99,8 @@ impl DeadLetterReason {
             Self::Exhausted => "exhausted",
             Self::Crashed => "crashed",
             Self::TooOld => "too-old",
+            Self::Late => "late",
+            Self::Ahead => "ahead",
             Self::Unwritable => "unwritable",
             Self::BadOutput => "bad-output",
         }

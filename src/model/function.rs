@@ -9,6 +9,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::window::WindowSpec;
+
 /// `namespace` and `name` of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FunctionName {
@@ -39,6 +41,12 @@ pub struct Function {
     pub sources: Vec<Source>,
     /// In which order calls must happen.
     pub order: Order,
+    /// What is gathered before there is a result; `None`: each event is handled by itself.
+    pub window: Option<WindowSpec>,
+    /// The most bytes that the state of one worker may take.
+    pub max_state: u64,
+    /// Where the state is kept, a topic that nobody else writes.
+    pub state_topic: String,
     /// What it writes.
     pub sinks: Vec<Sink>,
     /// How it delivers.

@@ -89,6 +89,9 @@ pub enum Id {
     HandlerDuration,
     HandlerQueueWait,
     HandlerCounts,
+    WindowsPartlyLate,
+    StateSize,
+    StateKeys,
     DeadLetters,
     SinkEmitted,
     SinkEmittedBytes,
@@ -117,7 +120,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 33] = [
+pub const TABLE: [Metric; 36] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -270,6 +273,33 @@ pub const TABLE: [Metric; 33] = [
         when: When::Live,
         labels: &["function", "name"],
         help: "What the handler counts itself, by the name that its author gives.",
+    },
+    Metric {
+        id: Id::WindowsPartlyLate,
+        name: "tidemill_window_partly_late_events_total",
+        kind: Kind::Counter,
+        unit: "events",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "How often events came too late for one of their windows and in time for another.",
+    },
+    Metric {
+        id: Id::StateSize,
+        name: "tidemill_state_size_bytes",
+        kind: Kind::Gauge,
+        unit: "bytes",
+        when: When::Asked,
+        labels: FUNCTION,
+        help: "What open windows take about in memory.",
+    },
+    Metric {
+        id: Id::StateKeys,
+        name: "tidemill_state_open_keys",
+        kind: Kind::Gauge,
+        unit: "keys",
+        when: When::Asked,
+        labels: FUNCTION,
+        help: "Keys with an open window.",
     },
     Metric {
         id: Id::DeadLetters,
@@ -458,8 +488,19 @@ mod tests {
 
     #[test]
     fn every_name_follows_the_pattern() {
-        const AREAS: [&str; 9] =
-            ["source", "lane", "handler", "dead_letter", "sink", "cut", "worker", "function", "process"];
+        const AREAS: [&str; 11] = [
+            "source",
+            "lane",
+            "handler",
+            "window",
+            "state",
+            "dead_letter",
+            "sink",
+            "cut",
+            "worker",
+            "function",
+            "process",
+        ];
         for metric in &TABLE {
             let rest = metric.name.strip_prefix("tidemill_").expect(metric.name);
             assert!(AREAS.iter().any(|area| rest.starts_with(&format!("{area}_"))), "{rest}");

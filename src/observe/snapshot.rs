@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::histogram::BUCKETS;
 use super::metrics::Id;
-use super::status::{CIRCUIT_OPEN, FunctionStatus, LaneStatus, State};
+use super::status::{CIRCUIT_OPEN, FunctionStatus, LaneStatus, State, WorkerStatus};
 
 /// Every number, family by family in the order of the table.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +52,9 @@ impl Snapshot {
             let lanes = || workers.iter().flat_map(|worker| &worker.lanes);
             let in_flight = workers.iter().map(|worker| worker.in_flight).sum();
             self.put(Id::SourceInFlight, own(), Number::Whole(in_flight));
+            let sum = |of: fn(&WorkerStatus) -> u64| Number::Whole(workers.iter().map(of).sum());
+            self.put(Id::StateSize, own(), sum(|worker| worker.state_bytes));
+            self.put(Id::StateKeys, own(), sum(|worker| worker.state_keys));
             self.put_lanes(Id::SourceLag, function, |lane| lane.lag.map(|lag| lag as u64));
             self.put_lanes(Id::LaneHeld, function, |lane| Some(lane.held));
             let open = lanes().filter(|lane| lane.state == CIRCUIT_OPEN).count();

@@ -175,6 +175,10 @@ pub struct WorkerStatus {
     pub lanes: Vec<LaneStatus>,
     /// Records taken and not finished.
     pub in_flight: u64,
+    /// What its state takes about, in bytes.
+    pub state_bytes: u64,
+    /// How many keys have something in the state.
+    pub state_keys: u64,
     /// When its last cut committed, milliseconds since the epoch.
     pub last_cut_ms: Option<i64>,
     /// What went wrong last.

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::emit::EmitError;
 use super::filter::Filters;
+use super::gather::GatherError;
 use super::key::{KeyError, Keyer};
 use super::origin::PlaceError;
 use crate::codec::{self, DecodeError};
@@ -22,6 +23,9 @@ pub enum Poison {
     /// What its handler made of it cannot be written.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// It is in no window.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
     /// It was brought back, and does not say from where.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -34,6 +38,7 @@ impl Poison {
             Self::Decode(error) => error.reason(),
             Self::Key(error) => error.reason(),
             Self::Emit(error) => error.reason(),
+            Self::Gather(error) => error.reason(),
             Self::Place(_) => DeadLetterReason::Malformed,
         }
     }

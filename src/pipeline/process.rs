@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, Death};
 use super::decode::{Intake, Poison};
-use super::emit::{Routed, Router};
+use super::emit::{EmitError, Routed, Router};
+use super::gather::Gatherer;
 use super::invoke::{Call, Handler};
 use super::origin::{Place, PlaceError, own_headers_of};
 use super::sampler::Sampler;
@@ -14,6 +15,7 @@ use crate::model::{
     DeadLetterReason, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
 };
 use crate::observe::trace::CallSpan;
+use crate::window::Windows;
 
 /// How one pass of a record ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +94,8 @@ pub struct Pipeline {
     outbox: Outbox,
     /// Set when there are traces to make.
     sampler: Option<Sampler>,
+    /// Set when the function has a window.
+    gatherer: Option<Gatherer>,
     /// How long a call may take, in milliseconds.
     timeout_ms: i64,
 }
@@ -106,6 +110,7 @@ impl Pipeline {
             dead_letters: DeadLetters::new(&function),
             outbox: Outbox::default(),
             sampler: None,
+            gatherer: Gatherer::new(&function),
             timeout_ms: function.handler.as_ref().map_or(0, |handler| handler.timeout.as_millis() as i64),
             function,
         }
@@ -175,9 +180,42 @@ impl Pipeline {
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
     /// record became a dead letter.
     pub fn process<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
+        self.process_in(pass, None, writer)
+    }
+
+    /// The same for a function with a window: the event is placed in `windows` instead of being handled by itself, and what
+    /// that makes them give is written.
+    pub fn gather<W: Writer>(&mut self, pass: &Pass<'_>, windows: &mut Windows, writer: &mut W) -> Settled {
+        self.process_in(pass, Some(windows), writer)
+    }
+
+    /// Closes the window of `windows` that is due first and writes its result; `None`: none is due. `place` is the
+    /// partition whose events it holds.
+    pub fn close_next<W: Writer>(
+        &mut self,
+        place: (&str, i32),
+        windows: &mut Windows,
+        writer: &mut W,
+    ) -> Option<Result<Routed, EmitError>> {
+        let out = (&mut self.router, &mut self.outbox);
+        self.gatherer.as_mut()?.close_next(place, windows, out, writer)
+    }
+
+    /// Windows for which events came too late that were in time for others; since the last call.
+    pub fn take_partly_late(&mut self) -> u64 {
+        self.gatherer.as_mut().map_or(0, Gatherer::take_partly_late)
+    }
+
+    #[inline]
+    fn process_in<W: Writer>(
+        &mut self,
+        pass: &Pass<'_>,
+        windows: Option<&mut Windows>,
+        writer: &mut W,
+    ) -> Settled {
         let settled = match pass.source < self.intakes.len() {
-            true => self.run(pass, (pass.source, pass.record), writer),
-            false => self.process_redriven(pass, writer),
+            true => self.run(pass, (pass.source, pass.record), windows, writer),
+            false => self.process_redriven(pass, windows, writer),
         };
         if let Some(sampler) = &mut self.sampler {
             sampler.end(pass, &settled);
@@ -191,6 +229,7 @@ impl Pipeline {
         &mut self,
         pass: &Pass<'_>,
         (source, record): (usize, &Record<'_>),
+        windows: Option<&mut Windows>,
         writer: &mut W,
     ) -> Settled {
         let now = pass.now;
@@ -216,6 +255,20 @@ impl Pipeline {
             }
         }
         self.router.begin(pass.record);
+        if let Some((windows, gatherer)) = windows.zip(self.gatherer.as_mut()) {
+            self.outbox.clear();
+            let placed = gatherer.place(&event, (source, record, now), windows, &mut self.outbox);
+            let placed = placed.map_err(Poison::from);
+            let router = &mut self.router;
+            let route = |()| Ok(router.route((&event, None), &self.outbox, writer)?);
+            return match placed.and_then(route) {
+                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
+                Err(poison) => {
+                    drop(event);
+                    self.poison(pass, pass.failed, &poison, writer)
+                }
+            };
+        }
         let mut span = None;
         if let Some(sampler) = &mut self.sampler {
             // What passes through has its headers listed to be written.
@@ -257,14 +310,19 @@ impl Pipeline {
 
     /// An event that was brought back takes the way it would have taken from its source, as what it was.
     #[cold]
-    fn process_redriven<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
+    fn process_redriven<W: Writer>(
+        &mut self,
+        pass: &Pass<'_>,
+        windows: Option<&mut Windows>,
+        writer: &mut W,
+    ) -> Settled {
         let (place, source) = match self.origin(pass.record) {
             Ok(found) => found,
             Err(error) => return self.poison(pass, pass.failed, &Poison::from(error), writer),
         };
         let headers = own_headers_of(pass.record.headers());
         let record = place.record(pass.record, &headers);
-        self.run(pass, (source, &record), writer)
+        self.run(pass, (source, &record), windows, writer)
     }
 
     fn failed<W: Writer>(&mut self, pass: &Pass<'_>, failure: Failure, writer: &mut W) -> Settled {

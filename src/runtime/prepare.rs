@@ -32,6 +32,21 @@ pub enum PrepareError {
         /// The sink.
         sink: String,
     },
+    /// Keys of the source lie in other partitions than their state.
+    #[error(
+        "state topic {topic} has {partitions} partitions and source {source_topic} has {of_source}: keys have moved away \
+         from their state; give the function another name or group, to begin anew, or read a topic that keeps its count"
+    )]
+    StatePartitions {
+        /// The state topic.
+        topic: String,
+        /// How many it has.
+        partitions: usize,
+        /// The source.
+        source_topic: String,
+        /// How many that has.
+        of_source: usize,
+    },
     /// Somebody else's consumers are in the group.
     #[error(
         "group {group} has members that are not Tidemill's ({client_id}): they would share its partitions; give the \
@@ -91,6 +106,7 @@ fn try_prepare(
         return Ok(None);
     };
     make_topics(function, &shared.cluster, admin)?;
+    check_state_topic(function, admin)?;
     let redrive = redrive_partitions(function, &shared.cluster, admin)?;
     topics.extend(redrive.map(|partitions| (function.delivery.redrive_topic.clone(), partitions)));
     let group = admin.group(&function.group)?;
@@ -154,6 +170,23 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
     }
     new.retain(|topic| !is_there(&topic.topic));
     Ok(make(new, cluster, admin)?)
+}
+
+/// The state of a partition stands in the partition of the same number.
+fn check_state_topic(function: &Function, admin: &Admin) -> Result<(), PrepareError> {
+    let (Some(_), Some(source)) = (&function.window, function.sources.first()) else { return Ok(()) };
+    let (topic, source) = (function.state_topic.as_str(), source.topic.as_str());
+    let found = admin.topics(&[topic, source])?;
+    let count = |topic: &str| found.get(topic).copied().flatten().unwrap_or(0);
+    match (count(topic), count(source)) {
+        (partitions, of_source) if partitions == of_source => Ok(()),
+        (partitions, of_source) => Err(PrepareError::StatePartitions {
+            topic: topic.to_owned(),
+            partitions,
+            source_topic: source.to_owned(),
+            of_source,
+        }),
+    }
 }
 
 /// The partitions of the redrive topic, which is made if it is missing. `None`: it is not there and this user may not

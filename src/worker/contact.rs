@@ -20,6 +20,13 @@ pub struct Contact {
     ask_at: Duration,
 }
 
+impl Contact {
+    /// Nobody knows what the brokers have.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful || self.is_said
+    }
+}
+
 impl Worker {
     /// The client has lost its last connection.
     pub(super) fn doubt(&mut self) {

@@ -12,6 +12,7 @@ impl Worker {
     pub(super) fn cut(&mut self) -> Result<(), Stopped> {
         let began = self.now();
         self.report.is_at(Phase::Cut);
+        self.write_state();
         let commits = self.commits();
         if commits.is_empty() {
             // Outputs of lanes that have gone: nothing that fences a zombie could be committed with them.
@@ -47,6 +48,9 @@ impl Worker {
         self.last_cut_ms = Some(now.wall_ms);
         self.trace_cut(took, true);
         CutCommitted { took }.emit(&mut self.meter);
+        if let Some(states) = &mut self.states {
+            states.committed()?;
+        }
         if let Some(tap) = &mut self.tap
             && self.consumer.at_hand() == 0
         {
@@ -111,6 +115,9 @@ impl Worker {
             let Some(lane) = self.lanes.by_number(refusal.origin.lane()) else {
                 continue;
             };
+            if refusal.origin.is_of_no_record() {
+                return Err(Stopped::Refused { topic: refusal.topic, reason: refusal.reason });
+            }
             let offset = refusal.origin.offset();
             if refusal.topic == self.config.function.delivery.dead_letter_topic {
                 return Err(Stopped::DeadLetter {

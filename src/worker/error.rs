@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::kafka;
-use crate::pipeline::Damaged;
+use crate::pipeline::{Damaged, EmitError};
+use crate::window;
 
 /// What to do about a call that hangs.
 const HANGS: &str =
@@ -65,6 +66,39 @@ pub enum Stopped {
         /// topic/partition@offset.
         event: String,
         /// The dead-letter topic.
+        topic: String,
+        /// What the broker says.
+        reason: String,
+    },
+    /// The state that an earlier run wrote cannot be taken up.
+    #[error(
+        "partition {partition} of the state topic: {cause}; to begin anew, give the function another name (metadata.name) \
+         or group"
+    )]
+    State {
+        /// Which.
+        partition: i32,
+        /// What is wrong with it.
+        cause: window::Damaged,
+    },
+    /// The state takes more than it may.
+    #[error(
+        "the windows of this worker take {bytes} bytes, more than state.maxBytes ({max_bytes}): raise that, add workers \
+         (scale.min), or let windows be shorter; nothing is lost"
+    )]
+    StateFull {
+        /// What it takes.
+        bytes: u64,
+        /// What it may take.
+        max_bytes: u64,
+    },
+    /// The result of a window cannot be written as its sink asks.
+    #[error("the result of a window cannot be written: {0}")]
+    Result(EmitError),
+    /// The broker refused the state, or the result of a window that closed by time alone: no event is to blame.
+    #[error("topic {topic} refused what windows have to write: {reason}; mend the topic and start again")]
+    Refused {
+        /// The topic.
         topic: String,
         /// What the broker says.
         reason: String,

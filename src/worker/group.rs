@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use super::restore::{self, Progress, Restoring};
 use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
 use crate::model::{Class, StartAt};
 use crate::observe::Rebalance;
 use crate::observe::events::{LanePlaced, Rebalanced};
 use crate::pipeline::Checkpoint;
+use crate::window::Windows;
+
+/// A partition that was given: its source, where its owner stood, and whether it never had one.
+type Opened = (Partition, usize, Checkpoint, bool);
 
 /// How long calls of partitions that are to be let go may take to end; then others make them again.
 const REVOKE_WITHIN: Duration = Duration::from_secs(1);
@@ -105,6 +110,13 @@ impl Worker {
             self.consumer.resume(&paused)?;
         }
         self.lanes.close(partitions);
+        if let Some(states) = &mut self.states {
+            let gone = partitions.iter().filter(|partition| states.is_of(partition));
+            gone.map(|gone| gone.partition)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|gone| states.close(gone));
+        }
         self.share_budget();
         self.stand_firm()?;
         self.consumer.release(partitions)?;
@@ -162,6 +174,7 @@ impl Worker {
         if self.heard != heard {
             return Ok(());
         }
+        let Some(restored) = self.restored(&opened)? else { return Ok(()) };
         let starts: Vec<_> = opened
             .iter()
             .map(|(partition, _, checkpoint, _)| (partition.clone(), checkpoint.offset()))
@@ -169,6 +182,9 @@ impl Worker {
         self.stand_firm()?;
         self.consumer.assign(&starts)?;
         self.arriving.clear();
+        if let Some(states) = &mut self.states {
+            restored.into_iter().for_each(|(partition, windows)| states.open(partition, windows, now));
+        }
         for (partition, source, checkpoint, is_new) in opened {
             LanePlaced {
                 topic: &partition.topic,
@@ -184,6 +200,34 @@ impl Worker {
         }
         self.share_budget();
         Ok(())
+    }
+
+    /// The windows of the partitions that are arriving; `None`: they are still being restored.
+    fn restored(&mut self, opened: &[Opened]) -> Result<Option<Vec<(i32, Windows)>>, Stopped> {
+        let Some(states) = &self.states else { return Ok(Some(Vec::new())) };
+        let partitions = || {
+            let gathered = opened.iter().filter(|(partition, ..)| states.is_of(partition));
+            gathered.map(|(partition, _, checkpoint, _)| (partition.partition, checkpoint))
+        };
+        if partitions().next().is_none() {
+            return Ok(Some(Vec::new()));
+        }
+        let Some(restoring) = self.restoring.take().filter(|restoring| restoring.is_for(partitions())) else {
+            let source = restore::Source {
+                cluster: &self.config.cluster,
+                topic: &self.config.function.state_topic,
+                spec: states.spec(),
+                clock: &self.config.clock,
+            };
+            self.restoring = Some(Restoring::start(&source, partitions())?);
+            return Ok(None);
+        };
+        match restoring.progress()? {
+            Progress::Done(windows) => return Ok(Some(windows)),
+            Progress::Going => self.restoring = Some(restoring),
+            Progress::Again => {}
+        }
+        Ok(None)
     }
 
     /// This worker may make the part of the function's calls that it has of the partitions.

@@ -15,8 +15,10 @@ mod output;
 mod pace;
 mod rate;
 mod recover;
+mod restore;
 mod spans;
 mod start;
+mod states;
 mod suspects;
 mod tap;
 mod threads;
@@ -41,7 +43,9 @@ use contact::Contact;
 use output::Outputs;
 use pace::{CutPace, Stride};
 use rate::Budget;
+use restore::Restoring;
 use spans::Spans;
+use states::States;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};
 
@@ -89,6 +93,10 @@ pub struct Worker {
     outputs: Outputs,
     pipeline: Pipeline,
     lanes: Lanes,
+    /// What is kept between events, if the function keeps anything.
+    states: Option<States>,
+    /// State of partitions that are arriving.
+    restoring: Option<Restoring>,
     /// Given by the group, waiting for their committed offsets.
     arriving: Vec<Partition>,
     /// Events of the group that were answered.
@@ -157,6 +165,8 @@ impl Worker {
             outputs,
             pipeline,
             lanes: Lanes::default(),
+            states: states(&function),
+            restoring: None,
             arriving: Vec::new(),
             heard: 0,
             ask_at: Duration::ZERO,
@@ -234,6 +244,7 @@ impl Worker {
             self.go_on_reading()?;
             self.read();
             self.collect()?;
+            self.let_time_pass()?;
             self.work()?;
             self.cut_if_due()?;
         }
@@ -367,6 +378,7 @@ impl Worker {
         self.meter.cpu(thread_cpu());
         let counts = self.pipeline.take_counts();
         self.count(counts);
+        self.count_partly_late();
         self.meter.publish();
         let (consumer, is_resting) = (&self.consumer, self.is_resting);
         let lanes = self.lanes.iter().map(|lane| {
@@ -389,12 +401,14 @@ impl Worker {
         });
         let lanes: Vec<_> = lanes.collect();
         let in_flight = self.lanes.iter().map(|lane| lane.track.in_flight() as u64).sum();
+        let state = self.states.as_ref().map_or((0, 0), |states| (states.bytes(), states.keys()));
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
             status.paused = is_resting;
             status.lanes = lanes;
             status.in_flight = in_flight;
+            (status.state_bytes, status.state_keys) = state;
             status.last_cut_ms = last_cut_ms;
             status.totals = *meter.totals();
         });
@@ -425,6 +439,12 @@ impl Worker {
         self.consumer.close();
         result
     }
+}
+
+/// Where what a function gathers is kept.
+fn states(function: &Function) -> Option<States> {
+    let (window, source) = (function.window.as_ref()?, function.sources.first()?);
+    Some(States::new(&source.topic, window, function.max_state))
 }
 
 /// How a function wants its calls.

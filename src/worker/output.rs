@@ -22,6 +22,7 @@ pub struct Outputs {
     is_exactly_once: bool,
     sinks: Vec<TopicIndex>,
     dead_letters: TopicIndex,
+    state: Option<TopicIndex>,
     names: Vec<String>,
     /// A transaction has begun, or (at least once) something was written since the last cut.
     is_open: bool,
@@ -101,11 +102,14 @@ impl Outputs {
         let sinks = names.iter().map(|topic| producer.topic(topic)).collect::<Result<_, _>>()?;
         let dead_letters = producer.topic(&function.delivery.dead_letter_topic)?;
         names.push(function.delivery.dead_letter_topic.clone());
+        let has_state = function.window.is_some();
+        let state = has_state.then(|| producer.topic(&function.state_topic)).transpose()?;
         Ok(Self {
             producer,
             is_exactly_once,
             sinks,
             dead_letters,
+            state,
             names,
             is_open: false,
             begin_error: None,
@@ -176,10 +180,29 @@ impl Outputs {
         self.bytes += bytes_of(out) + 64;
         self.producer.produce(&Produce {
             topic,
+            partition: None,
             key: out.key,
             value: out.value,
             headers: out.headers,
             timestamp_ms: out.timestamp_ms,
+            origin,
+        });
+    }
+
+    /// Writes an entry of the state of `partition`; without a value it is gone.
+    pub fn write_state(&mut self, partition: i32, origin: Origin, (key, value): (&[u8], Option<&[u8]>)) {
+        let Some(topic) = self.state else { return };
+        if !self.is_open {
+            self.begin();
+        }
+        self.bytes += key.len() + value.map_or(0, <[u8]>::len) + 64;
+        self.producer.produce(&Produce {
+            topic,
+            partition: Some(partition),
+            key: Some(key),
+            value,
+            headers: &[],
+            timestamp_ms: None,
             origin,
         });
     }

@@ -86,6 +86,9 @@ impl Worker {
             let took = self.since_failure();
             self.trace_cut(took, true);
             CutCommitted { took }.emit(&mut self.meter);
+            if let Some(states) = &mut self.states {
+                states.committed()?;
+            }
         } else {
             self.undone();
         }
@@ -103,6 +106,9 @@ impl Worker {
     }
 
     fn undone(&mut self) {
+        if let Some(states) = &mut self.states {
+            states.rolled_back();
+        }
         let took = self.since_failure();
         self.trace_cut(took, false);
         if let Some(recovery) = &self.recovery {

@@ -111,6 +111,12 @@ impl Worker {
         let Job { record, source, .. } = &mut *ticket.job;
         let (source, is_probe) = (*source, ticket.is_probe);
         let pipeline = &mut self.pipeline;
+        let partition = self.lanes.by_number(ticket.lane).map(|lane| lane.partition.partition);
+        let mut windows = self
+            .states
+            .as_mut()
+            .zip(partition)
+            .and_then(|(states, partition)| states.enter(partition, now.elapsed));
         let settled = record.lend(&mut self.headers, |record| {
             let pass = Pass { source, record, failed, is_probe, now };
             match treatment {
@@ -119,7 +125,10 @@ impl Worker {
                     let end = End { reason, error, attempts: failed + 1, called: None };
                     pipeline.bury(&pass, end, &mut writer)
                 }
-                Treatment::Normal | Treatment::Alone => pipeline.process(&pass, &mut writer),
+                Treatment::Normal | Treatment::Alone => match windows.take() {
+                    None => pipeline.process(&pass, &mut writer),
+                    Some(windows) => pipeline.gather(&pass, windows, &mut writer),
+                },
             }
         });
         let took = self.now().elapsed.saturating_sub(now.elapsed);

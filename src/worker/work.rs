@@ -40,6 +40,8 @@ enum Next {
     Advance,
     /// The head stays until a call ends.
     Wait,
+    /// Windows close before the head is looked at.
+    Close,
     /// The lane of this partition holds as much as it may.
     Pause(Partition),
     /// The position of a partition is out of range.
@@ -83,6 +85,7 @@ impl Worker {
                     left -= 1;
                 }
                 Some(Next::Wait) => self.is_busy = true,
+                Some(Next::Close) => self.close_windows()?,
                 Some(Next::Pause(partition)) => self.pause_lane(&partition)?,
                 Some(Next::OutOfRange(partition)) => {
                     self.consumer.advance();
@@ -142,6 +145,9 @@ impl Worker {
         if lane.is_paused || lane.track.is_known(record.offset) {
             return Ok(Some(Next::Advance));
         }
+        if self.states.as_ref().is_some_and(|states| states.is_due(record.partition)) {
+            return Ok(Some(Next::Close));
+        }
         let now = match &mut self.budget {
             None => now,
             Some(budget) => {
@@ -197,7 +203,11 @@ impl Worker {
         let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         let pass = Pass { source, record: &record, failed, is_probe: false, now };
-        let settled = self.pipeline.process(&pass, &mut writer);
+        let windows = self.states.as_mut().and_then(|states| states.enter(record.partition, now.elapsed));
+        let settled = match windows {
+            None => self.pipeline.process(&pass, &mut writer),
+            Some(windows) => self.pipeline.gather(&pass, windows, &mut writer),
+        };
         tally.took(&record);
         tally.last = (lane.track.lane, record.offset);
         lane.track.read_to = record.offset + 1;

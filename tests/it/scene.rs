@@ -175,6 +175,9 @@ pub fn function(sinks: Vec<Sink>) -> Function {
         handler: None,
         sources: vec![source(Format::Auto)],
         order: Order::Key,
+        window: None,
+        max_state: 1 << 30,
+        state_topic: "receipts.state".to_owned(),
         sinks,
         delivery: Delivery {
             guarantee: Guarantee::ExactlyOnce,

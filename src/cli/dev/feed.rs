@@ -182,6 +182,7 @@ impl Feed {
         };
         let headers = event.borrowed_headers();
         self.producer.produce(&Produce {
+            partition: None,
             topic,
             key: event.key.as_deref(),
             value: event.value.as_deref(),

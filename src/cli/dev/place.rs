@@ -104,7 +104,8 @@ impl Embedded {
         });
         let sources = function.sources.iter().map(|source| (&source.topic, SOURCE_PARTITIONS));
         let dead_letters = (&function.delivery.dead_letter_topic, 1);
-        for (topic, partitions) in sinks.chain(sources).chain([dead_letters]) {
+        let state = function.window.is_some().then_some((&function.state_topic, SOURCE_PARTITIONS));
+        for (topic, partitions) in sinks.chain(sources).chain([dead_letters]).chain(state) {
             if self.topics.insert(topic.clone()) {
                 let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
                 self.broker.create_topic(topic, partitions).with_context(|| format!("topic {topic}"))?;

@@ -327,6 +327,8 @@ struct Writer<'a> {
     target: &'a str,
     producer: Producer,
     topic: TopicIndex,
+    /// How many the target has.
+    partitions: i32,
 }
 
 impl<'a> Writer<'a> {
@@ -351,7 +353,9 @@ impl<'a> Writer<'a> {
         })?;
         producer.init_transactions(BEGIN_WITHIN)?;
         let topic = producer.topic(target)?;
-        Ok(Self { function, target, producer, topic })
+        let partitions = admin.topics(&[target])?.into_values().flatten().next().unwrap_or(0);
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        Ok(Self { function, target, producer, topic, partitions })
     }
 
     /// Sends letters, and notes in the same transaction that they went.
@@ -413,6 +417,7 @@ impl<'a> Writer<'a> {
         all.extend(added.iter().map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         self.producer.produce(&Produce {
             topic: self.topic,
+            partition: self.partition_of(partition),
             key: record.key,
             value: record.value,
             headers: &all,
@@ -421,6 +426,12 @@ impl<'a> Writer<'a> {
             origin: Origin::new(id.partition as u16, id.offset),
         });
         Ok(())
+    }
+
+    /// An event that is gathered goes back to where its key's windows are: to the partition of the same number.
+    fn partition_of(&self, origin: i32) -> Option<i32> {
+        let is_home = self.target == self.function.delivery.redrive_topic && origin < self.partitions;
+        (is_home && self.function.window.is_some()).then_some(origin)
     }
 
     fn abort(&mut self) {

@@ -63,12 +63,16 @@ impl<'a> Output<'a> {
             .or(self.emit.content_type.map(str::as_bytes))
     }
 
-    /// Appends the event's id, which is the same in every run: `function/topic/partition/offset/n`.
+    /// Appends the event's id, which is the same in every run: `function/topic/partition/offset/n`, or `function/name` of what
+    /// no single event made.
     pub fn write_id(&self, out: &mut Vec<u8>) {
         let record = &self.event.record;
         let mut number = itoa::Buffer::new();
         out.extend_from_slice(self.function.as_bytes());
         out.push(b'/');
+        if let Some(name) = self.event.name {
+            return out.extend_from_slice(name);
+        }
         out.extend_from_slice(record.topic.as_bytes());
         out.push(b'/');
         out.extend_from_slice(number.format(record.partition).as_bytes());

@@ -1,0 +1,232 @@
+//! Restoring: the state of partitions that were given to this worker, read from the state topic by a thread with a
+//! consumer of its own, while the lanes that work go on.
+//!
+//! The order matters. The committed offsets came first, in a fetch that waited for open transactions, so nobody but this
+//! worker commits for these partitions any more. Then the topic's end as uncommitted readers see it: the end for readers
+//! of committed records can lie before the last cut for a moment (KAFKA-10167). Then everything up to there, committed
+//! records alone; a dead owner's open transaction is waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use super::Stopped;
+use crate::kafka::admin::{Isolation, OffsetAt};
+use crate::kafka::{Admin, AdminError, Cluster, Consumer, Error, Fetched, Partition};
+use crate::model::{Clock, WindowSpec};
+use crate::pipeline::Checkpoint;
+use crate::window::{Damaged, Windows};
+
+/// How long it waits for records before it looks whether anybody still wants them.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it says how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// What a thread is restoring.
+pub struct Restoring {
+    wanted: Vec<Wanted>,
+    restored: Receiver<Result<Vec<Windows>, RestoreError>>,
+    is_unwanted: Arc<AtomicBool>,
+}
+
+/// A partition and where its owner stood.
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted {
+    partition: i32,
+    offset: i64,
+    cut: u64,
+    watermark_ms: i64,
+}
+
+/// Why state could not be restored.
+#[derive(Debug, thiserror::Error)]
+enum RestoreError {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Kafka(#[from] Error),
+    #[error("partition {partition} of the state: {cause}")]
+    Damaged { partition: i32, cause: Damaged },
+}
+
+impl Drop for Restoring {
+    fn drop(&mut self) {
+        self.is_unwanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How it stands.
+pub enum Progress {
+    /// Still under way.
+    Going,
+    /// Windows of each partition.
+    Done(Vec<(i32, Windows)>),
+    /// The brokers could not; to be tried again.
+    Again,
+}
+
+/// What is read, and where.
+pub struct Source<'a> {
+    /// Where.
+    pub cluster: &'a Cluster,
+    /// The state topic.
+    pub topic: &'a str,
+    /// What is gathered.
+    pub spec: &'a WindowSpec,
+    /// Time.
+    pub clock: &'a Arc<dyn Clock>,
+}
+
+impl Restoring {
+    /// Begins, for partitions whose owner stood where their checkpoints say.
+    pub fn start<'c>(
+        source: &Source<'_>,
+        partitions: impl Iterator<Item = (i32, &'c Checkpoint)>,
+    ) -> Result<Self, Stopped> {
+        let wanted = wanted(partitions);
+        let (sender, restored) = channel();
+        let is_unwanted = Arc::new(AtomicBool::new(false));
+        let job = Job {
+            cluster: source.cluster.clone(),
+            topic: source.topic.to_owned(),
+            spec: source.spec.clone(),
+            clock: Arc::clone(source.clock),
+            wanted: wanted.clone(),
+            is_unwanted: Arc::clone(&is_unwanted),
+        };
+        let run = move || {
+            // Nobody may be left who wants to know.
+            let _ = sender.send(job.run());
+        };
+        let thread = std::thread::Builder::new().name("restore".to_owned());
+        thread.spawn(run).map_err(Stopped::Threads)?;
+        Ok(Self { wanted, restored, is_unwanted })
+    }
+
+    /// It is for these.
+    pub fn is_for<'c>(&self, partitions: impl Iterator<Item = (i32, &'c Checkpoint)>) -> bool {
+        self.wanted == wanted(partitions)
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Result<Progress, Stopped> {
+        match self.restored.try_recv() {
+            Err(TryRecvError::Empty) => Ok(Progress::Going),
+            Err(TryRecvError::Disconnected) => Err(Stopped::DeadThread),
+            Ok(Ok(windows)) => {
+                let partitions = self.wanted.iter().map(|wanted| wanted.partition);
+                Ok(Progress::Done(partitions.zip(windows).collect()))
+            }
+            Ok(Err(RestoreError::Damaged { partition, cause })) => Err(Stopped::State { partition, cause }),
+            Ok(Err(error)) => {
+                tracing::warn!("state could not be restored yet: {error}");
+                Ok(Progress::Again)
+            }
+        }
+    }
+}
+
+fn wanted<'c>(partitions: impl Iterator<Item = (i32, &'c Checkpoint)>) -> Vec<Wanted> {
+    let wanted = partitions.map(|(partition, checkpoint)| Wanted {
+        partition,
+        offset: checkpoint.offset(),
+        cut: checkpoint.cut,
+        watermark_ms: checkpoint.watermark_ms,
+    });
+    let mut wanted: Vec<_> = wanted.collect();
+    wanted.sort_unstable_by_key(|wanted| wanted.partition);
+    wanted
+}
+
+struct Job {
+    cluster: Cluster,
+    topic: String,
+    spec: WindowSpec,
+    clock: Arc<dyn Clock>,
+    wanted: Vec<Wanted>,
+    is_unwanted: Arc<AtomicBool>,
+}
+
+/// One partition of the state topic, on its way.
+struct Part {
+    windows: Windows,
+    /// Where it begins.
+    first: i64,
+    /// Where it ends; `None`: it was reached.
+    end: Option<i64>,
+}
+
+impl Job {
+    fn run(&self) -> Result<Vec<Windows>, RestoreError> {
+        let began = self.clock.now().elapsed;
+        let mut parts = self.look()?;
+        let place = |wanted: &Wanted| Partition { topic: self.topic.clone(), partition: wanted.partition };
+        let starts = self.wanted.iter().zip(&parts).map(|(wanted, part)| (place(wanted), part.first));
+        let mut consumer = Consumer::reader(&self.cluster, "restore")?;
+        consumer.assign(&starts.collect::<Vec<_>>())?;
+        let (mut entries, mut said_at) = (0u64, began);
+        while parts.iter().any(|part| part.end.is_some()) && !self.is_unwanted.load(Ordering::Relaxed) {
+            while consumer.group_event().is_some() {}
+            consumer.fill(LOOK_EVERY);
+            while let Some(fetched) = consumer.head() {
+                match fetched {
+                    Fetched::Record(record) => {
+                        if let Some(part) = self.part(&mut parts, record.partition) {
+                            let key = record.key.unwrap_or_default();
+                            let damaged =
+                                |cause| RestoreError::Damaged { partition: record.partition, cause };
+                            part.windows.restore(key, record.value).map_err(damaged)?;
+                            part.end = part.end.filter(|end| record.offset + 1 < *end);
+                            entries += 1;
+                        }
+                    }
+                    Fetched::End { partition, offset, .. } => {
+                        if let Some(part) = self.part(&mut parts, partition) {
+                            part.end = part.end.filter(|end| offset < *end);
+                        }
+                    }
+                    Fetched::Error { text, .. } => return Err(Error::Away(text).into()),
+                }
+                consumer.advance();
+            }
+            let now = self.clock.now().elapsed;
+            if now.saturating_sub(said_at) > SAY_EVERY {
+                said_at = now;
+                let left = parts.iter().filter(|part| part.end.is_some()).count();
+                tracing::info!(topic = self.topic, entries, partitions_left = left, "restoring state");
+            }
+        }
+        consumer.close();
+        let windows = parts.into_iter().map(|mut part| {
+            part.windows.restored();
+            part.windows
+        });
+        let windows: Vec<_> = windows.collect();
+        let took = self.clock.now().elapsed.saturating_sub(began);
+        tracing::info!(topic = self.topic, entries, partitions = windows.len(), ?took, "state restored");
+        Ok(windows)
+    }
+
+    fn part<'p>(&self, parts: &'p mut [Part], partition: i32) -> Option<&'p mut Part> {
+        let at = self.wanted.binary_search_by_key(&partition, |wanted| wanted.partition).ok()?;
+        parts.get_mut(at)
+    }
+
+    /// Where each partition begins and ends.
+    fn look(&self) -> Result<Vec<Part>, RestoreError> {
+        let admin = Admin::new(&self.cluster)?;
+        let list = |at| {
+            let query = |wanted: &Wanted| (self.topic.as_str(), wanted.partition, at);
+            let queries: Vec<_> = self.wanted.iter().map(query).collect();
+            admin.list_offsets(&queries, Isolation::ReadUncommitted)
+        };
+        let bounds = list(OffsetAt::Earliest)?.into_iter().zip(list(OffsetAt::Latest)?);
+        let part = |(wanted, (first, end)): (&Wanted, (Option<i64>, Option<i64>))| {
+            let (first, end) = (first.unwrap_or(0), end.unwrap_or(0));
+            let windows = Windows::new(&self.spec, wanted.watermark_ms);
+            Part { windows, first, end: Some(end).filter(|end| first < *end) }
+        };
+        Ok(self.wanted.iter().zip(bounds).map(part).collect())
+    }
+}
