@@ -168,4 +168,35 @@ message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB abo
         assert!(printed.ends_with(end), "{printed}");
         assert_eq!(manifest::parse(Path::new("/f/function.yaml"), &printed).unwrap(), functions);
     }
+
+    #[test]
+    fn a_window_is_printed_with_every_default_and_its_topic() {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
+                    window: {tumbling: {size: 90s}, aggregate: {total: {op: sum, field: /fare}}}\n  \
+                    sources: [{topic: in}]\n  sinks: [{topic: out}]\n";
+        let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
+        let printed = described(&functions[0]);
+        let window = "
+  window:
+    tumbling:
+      size: 90s
+    fire:
+      at: close
+    aggregate:
+      total:
+        op: sum
+        field: /fare
+    grace: 0s
+    idle: 10s
+    maxSkew: 1h
+  state:
+    maxBytes: 1Gi
+";
+        let topic = "\
+# makes topic mill.state (state) if it is missing: partitions=as many as in, cleanup.policy=compact, \
+message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB above that of in
+";
+        assert!(printed.contains(window) && printed.ends_with(topic), "{printed}");
+        assert_eq!(manifest::parse(Path::new("/f/function.yaml"), &printed).unwrap(), functions);
+    }
 }

@@ -1,7 +1,8 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
 use super::spec::{Circuit, Delivery, DurationText, Limits, Retry, Scale};
-use crate::model::{CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
+use super::window_spec::{Fire, FireAt};
+use crate::model::{AfterFire, CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
 
 pub(super) fn namespace() -> String {
     "default".to_owned()
@@ -120,8 +121,29 @@ fn own_topic(name: &FunctionName, purpose: &str) -> String {
     format!("{}.{}.{purpose}", name.namespace, name.name)
 }
 
-/// Of the state of one worker, in bytes.
-pub(super) const MAX_STATE: u64 = 1 << 30;
+pub(super) fn max_state() -> String {
+    "1Gi".to_owned()
+}
+
+pub(super) fn fire_at() -> FireAt {
+    FireAt::Close
+}
+
+pub(super) fn after_fire() -> AfterFire {
+    AfterFire::Continue
+}
+
+pub(super) fn grace() -> DurationText {
+    text("0s")
+}
+
+pub(super) fn idle() -> DurationText {
+    text("10s")
+}
+
+pub(super) fn max_skew() -> DurationText {
+    text("1h")
+}
 
 pub(super) fn max_event_age() -> DurationText {
     text("0s")
@@ -166,6 +188,12 @@ impl Default for Retry {
 impl Default for Circuit {
     fn default() -> Self {
         Self { keys: circuit_keys(), within: circuit_within() }
+    }
+}
+
+impl Default for Fire {
+    fn default() -> Self {
+        Self { at: fire_at(), count: None, then: None }
     }
 }
 

@@ -70,13 +70,16 @@ impl Document {
     /// Notes a finding at `path`, unless something at or below it was already found: one slip of
     /// the pen makes one message.
     pub(super) fn refuse(&mut self, path: &str, message: impl Into<String>) {
-        let known = self.errors.0.iter().any(|known| {
-            known.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-                && !path.is_empty()
-        });
-        if !known {
+        if path.is_empty() || !self.is_refused(path) {
             self.refuse_also(path, message);
         }
+    }
+
+    /// Whether something at or below `path` was found.
+    pub(super) fn is_refused(&self, path: &str) -> bool {
+        self.errors.0.iter().any(|known| {
+            known.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
     }
 
     /// Notes a finding at `path`, whatever was found there before.

@@ -2,8 +2,8 @@
 //! before anything connects; every finding names file, line and path.
 //!
 //! Text becomes documents that know their lines (`document`), which are held against the JSON Schema
-//! (`strict`, `schema`) that is made from the YAML types (`spec`), and resolved with the defaults
-//! (`defaults`) into the model's [`Function`](crate::model::Function) (`resolve`, `filter`).
+//! (`strict`, `schema`) that is made from the YAML types (`spec`, `window_spec`), and resolved with the defaults
+//! (`defaults`) into the model's [`Function`](crate::model::Function) (`resolve`, `filter`, `window`).
 //! [`render()`] is the way back.
 
 mod defaults;
@@ -26,6 +26,8 @@ mod tests;
 mod text;
 mod topics;
 mod typed;
+mod window;
+mod window_spec;
 
 pub use error::{Diagnostic, Errors};
 pub use load::{Fault, Survey, load, manifest_files, parse, survey};

@@ -68,7 +68,9 @@ fn described(schema: &Value) -> String {
 }
 
 fn referred(schema: &Value) -> Option<&str> {
-    let target = schema["$ref"].as_str().or_else(|| schema["items"]["$ref"].as_str())?;
+    let each =
+        || schema["items"]["$ref"].as_str().or_else(|| schema["additionalProperties"]["$ref"].as_str());
+    let target = schema["$ref"].as_str().or_else(each)?;
     target.rsplit('/').next()
 }
 

@@ -6,14 +6,15 @@ use serde_json::Value;
 
 use super::filter::written;
 use super::spec::{
-    ApiVersion, Circuit, CloudEvents, Create, DeadLetter, Delivery, DurationText, FunctionKind,
-    FunctionManifest, Handler, Kafka, Key, Limits, Metadata, Retry, Scale, Sink, Source, Spec, Time,
+    ApiVersion, Circuit, CloudEvents, Create, DeadLetter, Delivery, FunctionKind, FunctionManifest, Handler,
+    Kafka, Key, Limits, Metadata, Retry, Scale, Sink, Source, Spec, Time,
 };
-use super::text;
+use super::window_spec::State;
+use super::{text, window};
 use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
 /// Keys in the order in which a person writes them; others follow by the alphabet.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 36] = [
     "apiVersion",
     "kind",
     "metadata",
@@ -34,6 +35,17 @@ const ORDER: [&str; 25] = [
     "filters",
     "key",
     "order",
+    "window",
+    "tumbling",
+    "hopping",
+    "sliding",
+    "session",
+    "at",
+    "count",
+    "fire",
+    "aggregate",
+    "op",
+    "state",
     "sinks",
     "delivery",
     "scale",
@@ -70,6 +82,8 @@ fn manifest(function: &Function) -> FunctionManifest {
             handler: function.handler.as_ref().map(handler),
             sources: function.sources.iter().map(source).collect(),
             order: function.order,
+            window: function.window.as_ref().map(window::written),
+            state: function.window.as_ref().map(|_| State { max_bytes: text::size_text(function.max_state) }),
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),
             scale: Scale { min: function.workers },
@@ -89,7 +103,7 @@ fn handler(handler: &model::HandlerSpec) -> Handler {
         sha256: handler.sha256.clone(),
         entry: handler.entry.clone(),
         config: handler.config.as_object().cloned().unwrap_or_default(),
-        timeout: duration(handler.timeout),
+        timeout: handler.timeout.into(),
         concurrency: handler.concurrency,
         on_hang: handler.on_hang,
         rate: handler.rate.map(text::rate_text),
@@ -152,25 +166,21 @@ fn delivery(delivery: &model::Delivery) -> Delivery {
     let retry = &delivery.retry;
     Delivery {
         guarantee: delivery.guarantee,
-        commit_interval: duration(delivery.commit_interval),
+        commit_interval: delivery.commit_interval.into(),
         retry: Retry {
             max_attempts: retry.max_attempts,
-            initial: duration(retry.initial),
+            initial: retry.initial.into(),
             factor: retry.factor,
-            max: duration(retry.max),
+            max: retry.max.into(),
             jitter: retry.jitter,
             max_held: delivery.max_held as u32,
         },
-        circuit: Circuit { keys: delivery.circuit.keys as u32, within: duration(delivery.circuit.within) },
+        circuit: Circuit { keys: delivery.circuit.keys as u32, within: delivery.circuit.within.into() },
         on_exhausted: delivery.on_exhausted,
         dead_letter: DeadLetter { topic: Some(delivery.dead_letter_topic.clone()) },
-        max_event_age: duration(delivery.max_event_age),
+        max_event_age: delivery.max_event_age.into(),
         origin_headers: delivery.origin_headers,
     }
-}
-
-fn duration(duration: std::time::Duration) -> DurationText {
-    DurationText(text::duration_text(duration))
 }
 
 fn yaml(value: &Value) -> Yaml<'_> {

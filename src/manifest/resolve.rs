@@ -18,6 +18,9 @@ use crate::model::{
 /// The room that a group's name leaves for the suffixes of internal topics (`.stitch`, `.redrive`).
 const MAX_GROUP: usize = 240;
 
+/// The least memory of a worker: below, the clients' queues would hold less than a few fetches.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 /// The function that `manifest` describes; what does not hold is noted in `document`, and then the
 /// result is not to be used.
 pub(super) fn resolve(document: &mut Document, manifest: FunctionManifest, file: &Path) -> Function {
@@ -27,9 +30,10 @@ pub(super) fn resolve(document: &mut Document, manifest: FunctionManifest, file:
     function
 }
 
-struct Resolver<'a> {
+/// One document on its way to the model.
+pub(super) struct Resolver<'a> {
     folder: PathBuf,
-    document: &'a mut Document,
+    pub(super) document: &'a mut Document,
 }
 
 impl Resolver<'_> {
@@ -45,6 +49,7 @@ impl Resolver<'_> {
             );
             self.document.refuse("spec.group", message);
         }
+        let max_state = self.max_state(spec.state, spec.window.is_some());
         let sinks = spec.sinks.len();
         Function {
             labels: manifest.metadata.labels,
@@ -52,30 +57,17 @@ impl Resolver<'_> {
             handler: spec.handler.map(|handler| self.handler(handler)),
             sources: indexed("spec.sources", spec.sources, |path, source| self.source(path, source)),
             order: spec.order,
-            window: None,
-            max_state: defaults::MAX_STATE,
+            window: spec.window.map(|window| self.window(window)),
+            max_state,
             state_topic: defaults::state_topic(&name),
             sinks: indexed("spec.sinks", spec.sinks, |path, sink| self.sink(path, sink, sinks, &name)),
             delivery: self.delivery(spec.delivery, &name),
             workers: spec.scale.min.max(1),
-            memory: self.memory(&spec.limits.memory),
+            memory: self.size("spec.limits.memory", &spec.limits.memory, LEAST_MEMORY),
             kafka: self.kafka(spec.kafka),
             file: file.to_owned(),
             name,
         }
-    }
-
-    fn memory(&mut self, text: &str) -> u64 {
-        /// Below, the clients' queues would hold less than a few fetches.
-        const LEAST: u64 = 16 << 20;
-        let memory = text::size(text).and_then(|bytes| match bytes {
-            LEAST.. => Ok(bytes),
-            _ => Err(format!("{text} is too little to work with: at least 16Mi")),
-        });
-        memory.unwrap_or_else(|message| {
-            self.document.refuse("spec.limits.memory", message);
-            LEAST
-        })
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {
@@ -292,8 +284,16 @@ impl Resolver<'_> {
     fn cross_check(&mut self, function: &Function) {
         let Function { sources, sinks, delivery, .. } = function;
         // What was refused has been taken out, and would seem to be missing here.
-        if function.handler.is_none() && sinks.is_empty() && self.document.errors.is_empty() {
-            self.document.refuse("spec", "has neither `handler` nor `sinks`: it would do nothing");
+        if sinks.is_empty() && self.document.errors.is_empty() {
+            if function.window.is_some() {
+                let message = "has a `window` and no `sinks`: its results would go nowhere";
+                self.document.refuse("spec", message);
+            } else if function.handler.is_none() {
+                self.document.refuse("spec", "has neither `handler` nor `sinks`: it would do nothing");
+            }
+        }
+        if let Some(window) = &function.window {
+            self.check_window(function, window);
         }
         for (index, source) in sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
@@ -328,24 +328,47 @@ impl Resolver<'_> {
             let message = format!("{dead:?} is the topic of spec.{other} too: dead letters need their own");
             self.document.refuse("spec.delivery.deadLetter.topic", message);
         }
-        let redrive = &delivery.redrive_topic;
-        let sources = sources.iter().enumerate().map(|(i, source)| (format!("sources[{i}]"), &source.topic));
-        let sinks = sinks.iter().enumerate().map(|(i, sink)| (format!("sinks[{i}]"), &sink.topic));
-        let dead = ("delivery.deadLetter".to_owned(), dead);
-        for (path, _) in sources.chain(sinks).chain([dead]).filter(|(_, topic)| *topic == redrive) {
-            let message = format!("{redrive:?} is where the function's dead letters come back from");
-            self.document.refuse(&format!("spec.{path}.topic"), message);
+        self.keep_apart(
+            function,
+            &delivery.redrive_topic,
+            "where the function's dead letters come back from",
+        );
+        if function.window.is_some() {
+            self.keep_apart(function, &function.state_topic, "where the function keeps its state");
         }
     }
 
-    fn duration(&mut self, path: &str, duration: &spec::DurationText) -> Duration {
+    /// Nothing else goes through a topic that the function has to itself.
+    fn keep_apart(&mut self, function: &Function, own: &str, purpose: &str) {
+        let Function { sources, sinks, delivery, .. } = function;
+        let sources = sources.iter().enumerate().map(|(i, source)| (format!("sources[{i}]"), &source.topic));
+        let sinks = sinks.iter().enumerate().map(|(i, sink)| (format!("sinks[{i}]"), &sink.topic));
+        let dead = ("delivery.deadLetter".to_owned(), &delivery.dead_letter_topic);
+        for (path, _) in sources.chain(sinks).chain([dead]).filter(|(_, topic)| *topic == own) {
+            self.document.refuse(&format!("spec.{path}.topic"), format!("{own:?} is {purpose}"));
+        }
+    }
+
+    /// A size of at least `least` bytes.
+    pub(super) fn size(&mut self, path: &str, text: &str, least: u64) -> u64 {
+        let size = text::size(text).and_then(|bytes| match bytes {
+            bytes if bytes >= least => Ok(bytes),
+            _ => Err(format!("{text} is too little to work with: at least {}", text::size_text(least))),
+        });
+        size.unwrap_or_else(|message| {
+            self.document.refuse(path, message);
+            least
+        })
+    }
+
+    pub(super) fn duration(&mut self, path: &str, duration: &spec::DurationText) -> Duration {
         text::duration(&duration.0).unwrap_or_else(|message| {
             self.document.refuse(path, message);
             Duration::ZERO
         })
     }
 
-    fn hold(&mut self, path: &str, result: Result<(), String>) {
+    pub(super) fn hold(&mut self, path: &str, result: Result<(), String>) {
         if let Err(message) = result {
             self.document.refuse(path, message);
         }

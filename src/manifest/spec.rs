@@ -2,12 +2,14 @@
 //! here are the reference that `check --reference` prints and the descriptions in the JSON Schema.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::defaults;
+use super::window_spec::{State, Window};
+use super::{defaults, text};
 use crate::model::{CloudEventsMode, Format, Guarantee, OnExhausted, OnHang, Order, TimeFormat};
 
 /// A function: what it reads, what it calls for each event, what it writes.
@@ -59,7 +61,8 @@ pub(super) struct Spec {
     /// `tidemill.<namespace>.<name>`. A changed group starts anew at `startAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// The code that is called for each event. Without it the function filters, re-keys and routes.
+    /// The code that is called for each event. Without it the function filters, re-keys,
+    /// gathers in a `window` and routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<Handler>,
     /// The topics it reads.
@@ -68,6 +71,12 @@ pub(super) struct Spec {
     /// In which order calls must happen.
     #[serde(default = "defaults::order")]
     pub order: Order,
+    /// What is gathered before there is a result. Without it each event is handled by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// What a worker may keep; for functions with a `window`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
     /// The topics it writes. Without any, a handler works by its side effects alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sinks: Vec<Sink>,
@@ -490,6 +499,12 @@ pub(super) struct Kafka {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct DurationText(pub String);
+
+impl From<Duration> for DurationText {
+    fn from(duration: Duration) -> Self {
+        Self(text::duration_text(duration))
+    }
+}
 
 impl JsonSchema for DurationText {
     fn schema_name() -> std::borrow::Cow<'static, str> {

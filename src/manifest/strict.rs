@@ -8,11 +8,15 @@ use super::document::{Document, join};
 use super::text::nearest;
 
 /// Keys that have a meaning, but not yet: the type they belong to and their name.
-const NOT_YET_KEYS: [(&str, &str); 10] = [
-    ("Spec", "window"),
-    ("Spec", "state"),
+const NOT_YET_KEYS: [(&str, &str); 14] = [
     ("Spec", "time"),
     ("Source", "table"),
+    ("Window", "stitch"),
+    ("Window", "repeat"),
+    ("Window", "onTimeout"),
+    ("Window", "maxDrift"),
+    ("Window", "late"),
+    ("State", "ttl"),
     ("Handler", "url"),
     ("Filter", "sql"),
     ("Scale", "max"),
@@ -22,7 +26,7 @@ const NOT_YET_KEYS: [(&str, &str); 10] = [
 ];
 
 /// Words that have a meaning, but not yet.
-const NOT_YET_WORDS: [(&str, &str); 2] = [("Format", "avro"), ("Format", "protobuf")];
+const NOT_YET_WORDS: [(&str, &str); 3] = [("Format", "avro"), ("Format", "protobuf"), ("FireAt", "complete")];
 
 /// Checks `document` against `schema`. Afterwards its value has the schema's types throughout, be it
 /// by stand-ins for what was refused.
@@ -113,6 +117,9 @@ impl<'a> Checker<'a> {
     fn stand_in(&mut self, schema: &Value) -> Value {
         if let Some(target) = schema["$ref"].as_str() {
             let name = target.rsplit('/').next().unwrap_or_default();
+            if name == "Duration" {
+                return Value::from("1s");
+            }
             return self.stand_in(&self.root["$defs"][name]);
         }
         if let Some(word) = words(schema).and_then(|words| words.first().copied()) {

@@ -19,14 +19,14 @@ spec:
   sinks: [{topic: out}]
 ";
 
-fn one(text: &str) -> Function {
+pub(super) fn one(text: &str) -> Function {
     let mut functions =
         parse(Path::new("/f/function.yaml"), text).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(functions.len(), 1);
     functions.remove(0)
 }
 
-fn findings(text: &str) -> Vec<String> {
+pub(super) fn findings(text: &str) -> Vec<String> {
     match parse(Path::new("f.yaml"), text) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
@@ -116,14 +116,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
             ("name: mill", "name: mill, labels: {a: true}"),
             &["3: metadata.labels.a: expected text, found `true`: write \"true\""],
         ),
-        (
-            ("spec:", "spec:\n  window: {size: 1s}\n  state: {}\n  time: {}"),
-            &[
-                "5: spec.window: not yet supported in this version: remove it",
-                "6: spec.state: not yet supported in this version: remove it",
-                "7: spec.time: not yet supported in this version: remove it",
-            ],
-        ),
+        (("spec:", "spec:\n  time: {}"), &["5: spec.time: not yet supported in this version: remove it"]),
         (
             ("spec:", "spec:\n  scale: {min: 1, max: 2, drainWithin: 1s, parkAfter: 1s, zeroAfter: 1s}"),
             &[
@@ -144,7 +137,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         (
             ("spec:", "spec:\n  zzz: 1"),
             &[
-                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `limits`, `order`, `scale`, `sinks`, `sources`",
+                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `limits`, `order`, `scale`, `sinks`, `sources`, `state`, `window`",
             ],
         ),
         (
@@ -535,6 +528,27 @@ fn the_topics_to_be_made_keep_any_timestamp() {
         (made[2].create.partitions, made[2].create.config["retention.ms"].as_str()),
         (Some(3), "1000")
     );
+}
+
+#[test]
+fn a_window_has_a_topic_for_its_state() {
+    let window = "window: {tumbling: {size: 10s}, aggregate: {rides: {op: count}}}";
+    let text = SMALLEST.replace("handler: {plugin: mill}", window);
+    let made = topics(&one(&text));
+    let roles: Vec<_> = made.iter().map(|new| new.role).collect();
+    assert_eq!(roles, [TopicRole::DeadLetter, TopicRole::Redrive, TopicRole::State]);
+    let state = &made[2];
+    assert_eq!((state.topic.as_str(), state.role.as_str()), ("mill.state", "state"));
+    assert_eq!((state.create.partitions, state.create.replication), (None, None));
+    assert_eq!(
+        (state.partitions_after.as_deref(), state.sized_after.as_slice()),
+        (Some("in"), &["in".to_owned()][..])
+    );
+    let config = [("cleanup.policy", "compact"), ("message.timestamp.after.max.ms", "9223372036854775807")];
+    assert!(state.create.config.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(config));
+
+    let elsewhere = topics(&one(&text.replace("name: mill", "name: mill, namespace: growth")));
+    assert_eq!(elsewhere[2].topic, "growth.mill.state");
 }
 
 fn any_filter() -> impl Strategy<Value = serde_json::Value> {

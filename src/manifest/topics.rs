@@ -36,6 +36,8 @@ pub enum TopicRole {
     DeadLetter,
     /// Where its dead letters come back from.
     Redrive,
+    /// Its state.
+    State,
     /// A sink with `create`.
     Sink,
 }
@@ -46,6 +48,7 @@ impl TopicRole {
         match self {
             Self::DeadLetter => "dead letters",
             Self::Redrive => "redriven events",
+            Self::State => "state",
             Self::Sink => "sink",
         }
     }
@@ -73,6 +76,11 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
         internal(&delivery.dead_letter_topic, TopicRole::DeadLetter, None),
         internal(&delivery.redrive_topic, TopicRole::Redrive, sources.first().cloned()),
     ];
+    if function.window.is_some() {
+        let mut state = internal(&function.state_topic, TopicRole::State, sources.first().cloned());
+        state.create.config.insert("cleanup.policy".to_owned(), "compact".to_owned());
+        made.push(state);
+    }
     for sink in &function.sinks {
         // Two sinks may share a topic, as two ways of writing to it; it is made once.
         if let Some(create) = &sink.create

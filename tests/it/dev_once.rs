@@ -39,6 +39,25 @@ fn errors(output: &Output) -> String {
 }
 
 #[test]
+fn three_rides_within_a_week_earn_the_one_reward() {
+    let folder = TempDir::new().expect("a folder");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("functions/ride-loyalty");
+    let mut dev = tidemill(folder.path());
+    let output = dev.args(["dev", "--once", "--rate", "200", "--output", "json"]).arg(&example).output();
+    let output = output.expect("tidemill starts");
+    assert!(output.status.success(), "{}", errors(&output));
+    let happenings = lines(&output);
+    let [totals] = told(&happenings, "totals")[..] else { panic!("totals once: {happenings:?}") };
+    assert_eq!((&totals["ok"], &totals["outputs"]), (&json!(7), &json!({ "rewards": 1 })));
+    let reward = fs::read_to_string(example.join("README.md")).expect("a README");
+    let reward = reward.lines().find_map(|line| line.strip_prefix("    {")).expect("the reward");
+    let reward: Value = serde_json::from_str(&format!("{{{reward}")).expect("JSON");
+    let outputs =
+        told(&happenings, "event").into_iter().flat_map(|event| event["outputs"].as_array().unwrap());
+    assert_eq!(outputs.map(|output| &output["value"]).collect::<Vec<_>>(), [&reward]);
+}
+
+#[test]
 fn the_first_command_shows_every_ride_with_its_receipt_or_the_reason() {
     let folder = TempDir::new().expect("a folder");
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("functions/ride-receipts");

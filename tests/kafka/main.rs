@@ -33,4 +33,5 @@ mod traces;
 mod transactional_source;
 mod turmoil;
 mod watch;
+mod windows;
 mod zombie;

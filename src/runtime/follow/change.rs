@@ -148,6 +148,32 @@ spec:
     }
 
     #[test]
+    fn another_window_is_a_new_run() {
+        let handler = "  handler: { plugin: echo, entry: echo, config: { a: 1 }, timeout: 5s }\n";
+        let window = "  window: { tumbling: { size: 10s }, aggregate: { rides: { op: count } } }\n";
+        let windowed = MANIFEST.replace(handler, window);
+        let old = function(&windowed);
+        let cases = [
+            ("", "", Change::Keep),
+            ("tumbling: { size: 10s }", "tumbling: { size: 10000ms }", Change::Keep),
+            ("size: 10s", "size: 20s", Change::Restart),
+            ("tumbling", "sliding", Change::Restart),
+            ("window: {", "window: { grace: 1s,", Change::Restart),
+            ("window: {", "window: { fire: { at: update },", Change::Restart),
+            ("rides:", "calls:", Change::Restart),
+            ("op: count", "op: count, field: /fare", Change::Restart),
+            ("spec:", "spec:\n  state: { maxBytes: 2Gi }", Change::Restart),
+            (window, handler, Change::Restart),
+        ];
+        for (from, to, expected) in cases {
+            let new = function(&windowed.replacen(from, to, 1));
+            let taken = Taken { function: &old, plugin: None, has_failed: false };
+            let wanted = Wanted { function: &new, plugin: None };
+            assert_eq!(change(Some(taken), Some(wanted), true), expected, "{from} -> {to}");
+        }
+    }
+
+    #[test]
     fn another_plugin_in_the_same_place_is_another_handler() {
         let echo = function(MANIFEST);
         let wanted = |plugin| Some(Wanted { function: &echo, plugin });

@@ -1,0 +1,146 @@
+//! A function's `window` and `state` as YAML has them. The comments are the reference and the descriptions
+//! in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::defaults;
+use super::spec::DurationText;
+use crate::model::{AfterFire, AggregateOp};
+
+/// What is gathered by key and time, and what is made of it. Exactly one of `tumbling`, `hopping`, `sliding`, `session`
+/// and `count` says which events of a key belong together. A result has the events' key and goes to the sinks as
+/// `{"key": …, "window": {"start": …, "end": …, "fired": …}}` with a field for each `aggregate`; `start` and `end` are
+/// milliseconds since the epoch, `fired` is `close`, `update` or `count`. In this version a window has one source, keyed by its record key, and no handler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Window {
+    /// Windows of one size, one after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tumbling: Option<Tumbling>,
+    /// Windows of one size, a new one every `advance`; they overlap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hopping: Option<Hopping>,
+    /// For each event, those that came shortly before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sliding: Option<Sliding>,
+    /// Events with no long pause between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// So many events, as they come; time has no part in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<CountWindow>,
+    /// When a result is given.
+    #[serde(default)]
+    pub fire: Fire,
+    /// What is made of the events, by the name that it has in the result; at least one, and none is called `key` or
+    /// `window`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aggregate: BTreeMap<String, Aggregate>,
+    /// How long a window stays open after its end, in event time, for events that come late; at most `3650d`. Those
+    /// that are later still are dead letters. Not for `count`.
+    #[serde(default = "defaults::grace")]
+    pub grace: DurationText,
+    /// A partition that was read to its end and has been quiet for so long no longer keeps windows open. When all are
+    /// quiet, event time goes on with the clock.
+    #[serde(default = "defaults::idle")]
+    pub idle: DurationText,
+    /// How far ahead of the clock an event's time may be. Events further ahead are dead letters: one of them would
+    /// close the windows of all others.
+    #[serde(default = "defaults::max_skew")]
+    pub max_skew: DurationText,
+}
+
+/// Windows of one size, one after the other, aligned to the epoch: `start` is in, `end` is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Tumbling {
+    /// How long each is, at most `3650d`.
+    pub size: DurationText,
+}
+
+/// Windows of one size that overlap, aligned to the epoch: `start` is in, `end` is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Hopping {
+    /// How long each is, at most `3650d`.
+    pub size: DurationText,
+    /// From one start to the next: at most `size`, and at least a ten-thousandth of it.
+    pub advance: DurationText,
+}
+
+/// For each event those of its key in the `size` before it, both ends in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Sliding {
+    /// How far back it goes, at most `3650d`.
+    pub size: DurationText,
+}
+
+/// Events no further apart than `gap`, from the first to the last, both in. An event between two sessions can make one
+/// of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Session {
+    /// The longest pause within a session, at most `3650d`.
+    pub gap: DurationText,
+}
+
+/// So many events of a key, as they come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CountWindow {
+    /// How many.
+    #[schemars(range(min = 1))]
+    pub size: u64,
+}
+
+/// When a window gives a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Fire {
+    /// At which moments.
+    #[serde(default = "defaults::fire_at")]
+    pub at: FireAt,
+    /// With every how many events; with `at: count`, which needs it, and only there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
+    /// What becomes of the events then; for `at: count` only. Default: `continue`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub then: Option<AfterFire>,
+}
+
+/// At which moments a window gives a result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum FireAt {
+    /// Once, when it is complete: its end has passed, or it has its count.
+    Close,
+    /// With every event; there is none at the close, which would say the same.
+    Update,
+    /// With every so many events, and not at the close. Not for the window `count`, which has its own.
+    Count,
+}
+
+/// One value that is made of a window's events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Aggregate {
+    /// How.
+    pub op: AggregateOp,
+    /// The field of the body, as a JSON pointer: `/ride/fare`. All but `count` need it; `""` is the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// What a worker may keep. In this version only windows keep something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct State {
+    /// The most bytes that the state of one worker may take, as a Kubernetes quantity; at least `1Mi`.
+    #[serde(default = "defaults::max_state")]
+    pub max_bytes: String,
+}
