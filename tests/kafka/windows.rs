@@ -69,7 +69,7 @@ fn each_window_closes_once_with_all_its_events_whatever_befalls_the_workers() {
     let seen: BTreeMap<_, _> = results.iter().map(result).collect();
     assert_eq!(results.len(), seen.len(), "no window gives two results");
     assert_eq!(seen, expected);
-    assert_eq!(cluster().partitions(&stage.dead_letters).map(|_| stage.dead().len()), Some(0));
+    assert!(stage.read_dead_letters().is_empty());
     assert!(state(&stage).values().all(Option::is_none), "what has closed leaves nothing");
 }
 
@@ -119,10 +119,8 @@ fn what_fits_no_window_is_a_dead_letter_with_the_reason() {
     let follower = Follower::start(cluster(), &stage.sink);
     let results = follower.wait_for(1, WITHIN);
     assert_eq!(result(&results[0]).1, (1, 1));
-    wait_until(WITHIN, "five dead letters", || {
-        cluster().partitions(&stage.dead_letters).is_some() && stage.dead().len() == 5
-    });
-    let dead = stage.dead();
+    wait_until(WITHIN, "five dead letters", || stage.read_dead_letters().len() == 5);
+    let dead = stage.read_dead_letters();
     let reasons: Vec<_> =
         dead.iter().map(|letter| (letter.text(), letter.header("tidemill-reason"))).collect();
     assert_eq!(

@@ -1,4 +1,6 @@
 //! Brokers: one that all tests of the run share, and private ones that a test may stop.
+//!
+//! Each is a cluster of its own; one of three brokers is [`Brokers`](super::Brokers), made of the same parts.
 
 use std::fs;
 use std::net::TcpListener;
@@ -73,10 +75,30 @@ impl PrivateBroker {
         self.supervisor.order("kill");
     }
 
+    /// Stands the broker still (SIGSTOP): connections to it stay open, and nothing is answered.
+    pub fn stand_still(&mut self) {
+        self.supervisor.order("pause");
+    }
+
+    /// Lets a broker that stands still go on.
+    pub fn go_on(&mut self) {
+        self.supervisor.order("resume");
+    }
+
     /// Starts the stopped broker on its port with its data and waits until it answers.
     pub fn start_again(&mut self) {
-        self.supervisor.order("again");
+        self.begin_again();
         self.wait_until_up().unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Starts the broker for the first time; it is not waited for.
+    pub(super) fn begin(&mut self) {
+        self.supervisor.order("start");
+    }
+
+    /// The same of a stopped one.
+    pub(super) fn begin_again(&mut self) {
+        self.supervisor.order("again");
     }
 
     /// Where its data and its log are.
@@ -108,29 +130,45 @@ impl PrivateBroker {
     }
 
     fn prepare(home: &KafkaHome, settings: &[(&str, &str)]) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("tidemill-test-kafka-").tempdir();
-        // The supervisor removes it, for no destructor runs when the process is killed.
-        let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?.keep();
         let [port, controller] = free_ports();
-        let address = format!("127.0.0.1:{port}");
         match home {
             KafkaHome::Jars(jars) => {
-                let file = folder.join("server.properties");
-                let command = java_command(jars, &file);
-                let supervisor = Supervisor::spawn(&folder, "java", &command);
-                let properties = properties(port, controller, &folder.join("data"), settings);
-                fs::write(&file, properties).map_err(|error| format!("{}: {error}", file.display()))?;
-                format_data(jars, &file)?;
-                Ok(Self { kafka: Kafka::at(&address), folder, supervisor })
+                let mut all = vec![
+                    ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+                    (
+                        "listeners",
+                        format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+                    ),
+                    ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+                ];
+                all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+                let options = &["-Xms256m", "-Xmx512m"];
+                Self::of_jars(jars, &Node { port, cluster_id: &cluster_id(), options, settings: all })
             }
             KafkaHome::Docker(image) => {
+                let folder = make_folder()?;
                 let supervisor = Supervisor::spawn(&folder, "docker", &docker_command(image, port, settings));
-                Ok(Self { kafka: Kafka::at(&address), folder, supervisor })
+                Ok(Self { kafka: Kafka::at(&format!("127.0.0.1:{port}")), folder, supervisor })
             }
         }
     }
 
-    fn wait_until_up(&self) -> Result<(), String> {
+    /// A node that runs with Java: formatted, and not begun yet.
+    pub(super) fn of_jars(jars: &Path, node: &Node<'_>) -> Result<Self, String> {
+        let folder = make_folder()?;
+        let file = folder.join("server.properties");
+        // From here on the folder is removed whatever happens.
+        let supervisor = Supervisor::spawn(&folder, "java", &java_command(jars, node.options, &file));
+        let data = folder.join("data").display().to_string();
+        let own = node.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let all = SETTINGS.iter().copied().chain([("log.dirs", data.as_str())]).chain(own);
+        let properties: String = all.map(|(name, value)| format!("{name}={value}\n")).collect();
+        fs::write(&file, properties).map_err(|error| format!("{}: {error}", file.display()))?;
+        format_data(jars, node.cluster_id, &file)?;
+        Ok(Self { kafka: Kafka::at(&format!("127.0.0.1:{}", node.port)), folder, supervisor })
+    }
+
+    pub(super) fn wait_until_up(&self) -> Result<(), String> {
         let deadline = Deadline::after(START_WITHIN);
         loop {
             // Asking for metadata logs and waits; a connection tells first whether it is worth it.
@@ -147,9 +185,33 @@ impl PrivateBroker {
     }
 }
 
-fn free_ports() -> [u16; 2] {
-    let held = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+/// One process of Kafka: a whole cluster, or one of the nodes that make one.
+pub(super) struct Node<'a> {
+    /// Where clients connect.
+    pub port: u16,
+    /// The same for all nodes of a cluster.
+    pub cluster_id: &'a str,
+    /// What Java is told.
+    pub options: &'a [&'a str],
+    /// Settings that win over [`SETTINGS`].
+    pub settings: Vec<(&'a str, String)>,
+}
+
+/// Ports that nobody listens on, each another.
+pub(super) fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     held.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+/// The id of a new cluster.
+pub(super) fn cluster_id() -> String {
+    URL_SAFE_NO_PAD.encode(&unique("cluster-of-tests").as_bytes()[..16])
+}
+
+/// The supervisor removes it, for no destructor runs when the process is killed.
+fn make_folder() -> Result<PathBuf, String> {
+    let folder = tempfile::Builder::new().prefix("tidemill-test-kafka-").tempdir();
+    Ok(folder.map_err(|error| format!("no temporary folder: {error}"))?.keep())
 }
 
 /// Settings of every broker of the tests: small, quick to start, and with the short times that let a test
@@ -190,32 +252,20 @@ const SETTINGS: &[(&str, &str)] = &[
     ("num.io.threads", "4"),
 ];
 
-fn properties(port: u16, controller: u16, data: &Path, settings: &[(&str, &str)]) -> String {
-    let places = [
-        ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
-        ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}")),
-        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
-        ("log.dirs", data.display().to_string()),
-    ];
-    let places = places.iter().map(|(name, value)| (*name, value.as_str()));
-    let all = SETTINGS.iter().copied().chain(places).chain(settings.iter().copied());
-    all.map(|(name, value)| format!("{name}={value}\n")).collect()
-}
-
 /// The command that runs the broker with these properties.
-fn java_command(jars: &Path, properties: &Path) -> Vec<String> {
+fn java_command(jars: &Path, options: &[&str], properties: &Path) -> Vec<String> {
     let class_path = format!("{}/*", jars.display());
-    let java = ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-cp", &class_path, "kafka.Kafka"];
-    java.into_iter().map(str::to_owned).chain([properties.display().to_string()]).collect()
+    let program = ["-XX:+UseSerialGC", "-cp", &class_path, "kafka.Kafka"];
+    let command = ["java"].iter().chain(options).chain(&program).map(|word| (*word).to_owned());
+    command.chain([properties.display().to_string()]).collect()
 }
 
 /// Kafka starts in a formatted folder only.
-fn format_data(jars: &Path, properties: &Path) -> Result<(), String> {
-    let cluster_id = URL_SAFE_NO_PAD.encode(&unique("cluster-of-tests").as_bytes()[..16]);
+fn format_data(jars: &Path, cluster_id: &str, properties: &Path) -> Result<(), String> {
     run(Command::new("java")
         .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
         .arg(format!("{}/*", jars.display()))
-        .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id, "--config"])
+        .args(["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config"])
         .arg(properties))
     .map_err(|error| format!("Kafka's data folder cannot be formatted: {error}"))?;
     Ok(())

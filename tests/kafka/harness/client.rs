@@ -30,6 +30,8 @@ pub fn unique(stem: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct Kafka {
     brokers: String,
+    /// Of every client of it.
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 /// What a reader sees of transactions.
@@ -115,7 +117,13 @@ impl ToSend {
 impl Kafka {
     /// The cluster at `brokers`.
     pub fn at(brokers: &str) -> Self {
-        Self { brokers: brokers.to_owned() }
+        Self { brokers: brokers.to_owned(), settings: Vec::new() }
+    }
+
+    /// The same cluster, whose clients have this setting.
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.settings.push((name, value));
+        self
     }
 
     /// Its address, `host:port,…`.
@@ -125,13 +133,17 @@ impl Kafka {
 
     /// The same cluster as the product's clients take it.
     pub fn as_cluster(&self) -> tidemill::kafka::Cluster {
-        tidemill::kafka::Cluster::new(&self.brokers, [])
+        let settings = self.settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        tidemill::kafka::Cluster::new(&self.brokers, settings)
     }
 
     /// A client configuration for this cluster, for what the harness does not do.
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
+        for (name, value) in &self.settings {
+            config.set(*name, *value);
+        }
         config
     }
 
@@ -142,10 +154,11 @@ impl Kafka {
         if metadata.brokers().is_empty() { Err("no broker is registered yet".to_owned()) } else { Ok(()) }
     }
 
-    /// Makes a topic, with topic settings, and waits until clients see it.
+    /// Makes a topic, with topic settings and as many replicas as the brokers give it, and waits until clients see it.
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        const BROKERS_DEFAULT: i32 = -1;
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(BROKERS_DEFAULT));
         for (setting, value) in config {
             topic = topic.set(setting, value);
         }
@@ -193,6 +206,18 @@ impl Kafka {
         }
         producer.flush(CALL_WITHIN).expect("records are acknowledged");
         producer.context().check();
+    }
+
+    /// Tries once to write a record; why it was refused, if it was.
+    pub fn refusal(&self, topic: &str, record: &ToSend) -> Option<String> {
+        let mut config = self.config();
+        config.set("retries", "0");
+        let producer: ThreadedProducer<Failed> =
+            config.create_with_context(Failed::default()).expect("a producer");
+        send(&producer, topic, record);
+        producer.flush(CALL_WITHIN).expect("the record is taken or refused");
+        let failed = producer.context().0.lock().expect("no panic under the lock");
+        failed.first().cloned()
     }
 
     /// What readers of committed records will see of a topic once no transaction is open there: that of a worker that

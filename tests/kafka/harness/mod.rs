@@ -8,8 +8,9 @@
 //! 4. else the test fails and says what to install. Nothing is skipped.
 //!
 //! A scenario names its topics with [`unique`], so that tests run side by side. One that stops the
-//! broker takes a [`PrivateBroker`]. [`Worker`] is a `tidemill` process, [`Stage`] a function with its topics
-//! for it to run, [`Load`] writes numbered records all the while, and a [`Follower`] sees what comes out.
+//! broker takes a [`PrivateBroker`], one that wants several has [`Brokers`] in turn with others.
+//! [`Worker`] is a `tidemill` process, [`Stage`] a function with its topics for it to run, [`Load`] writes
+//! numbered records all the while, and a [`Follower`] sees what comes out.
 //! With `TIDEMILL_TEST_IMAGE=tidemill:0.1.0` workers are containers of that image instead of processes ([`container`]).
 //!
 //! Nothing outlives the run: broker and workers are ended by a shell that reads a pipe which the test
@@ -18,6 +19,7 @@
 #![allow(dead_code, unused_imports, reason = "what one scenario needs, another does not")]
 
 mod broker;
+mod brokers;
 mod client;
 mod collector;
 mod container;
@@ -33,6 +35,7 @@ mod wait;
 mod worker;
 
 pub use broker::{PrivateBroker, cluster};
+pub use brokers::{Brokers, on_three_brokers};
 pub use client::{Isolation, Kafka, ReadRecord, ToSend, unique};
 pub use collector::{Collector, attribute};
 pub use dice::{Dice, number};

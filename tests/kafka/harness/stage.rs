@@ -171,20 +171,45 @@ impl Stage {
     /// key, and the audit finds it so.
     #[track_caller]
     pub fn assert_each_ends_once(&self, count: u64) -> Ended {
-        let dead = match self.kafka.partitions(&self.dead_letters) {
-            Some(_) => self.dead(),
-            None => Vec::new(),
-        };
+        let dead = self.read_dead_letters();
         let results = self.kafka.read_all_ended(&self.sink);
         assert_each_ends_once(count, &results, &dead);
-        let audit = self.tidemill(&["audit"], &[]);
-        assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
+        self.assert_audited();
         Ended { results, dead }
     }
 
-    /// Its dead letters, once no transaction is open.
-    pub fn dead(&self) -> Vec<ReadRecord> {
-        self.kafka.read_all_ended(&self.dead_letters)
+    /// Each record of the source has come through, none twice and none besides, in the order of its key, once no
+    /// transaction is open, and the audit finds it so. Told by what is written there: a writer that loses its
+    /// broker may write twice.
+    #[track_caller]
+    pub fn assert_each_came_through(&self) {
+        let written = by_key(self.kafka.read_all_ended(&self.source));
+        let came = by_key(self.kafka.read_all_ended(&self.sink));
+        assert_eq!(written.keys().collect::<Vec<_>>(), came.keys().collect::<Vec<_>>());
+        for (key, written) in &written {
+            let first = written.iter().zip(&came[key]).position(|(written, came)| written != came);
+            let counts = (written.len(), came[key].len());
+            assert!(
+                first.is_none() && counts.0 == counts.1,
+                "{key}: not the same from {first:?} on: {counts:?}"
+            );
+        }
+        self.assert_audited();
+    }
+
+    /// What became a dead letter, once no transaction is open.
+    #[track_caller]
+    pub fn read_dead_letters(&self) -> Vec<ReadRecord> {
+        match self.kafka.partitions(&self.dead_letters) {
+            Some(_) => self.kafka.read_all_ended(&self.dead_letters),
+            None => Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_audited(&self) {
+        let audit = self.tidemill(&["audit"], &[]);
+        assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
     }
 
     /// Calls of the handler by `topic/partition@offset`: the attempt numbers that it was given.
@@ -245,6 +270,15 @@ impl Stage {
         let count = self.kafka.partitions(&self.source).expect("the source is there");
         (0..count).map(|partition| Partition { topic: self.source.clone(), partition }).collect()
     }
+}
+
+/// The values of each key, in their order.
+fn by_key(records: Vec<ReadRecord>) -> BTreeMap<String, Vec<String>> {
+    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in records {
+        keys.entry(record.key_text().to_owned()).or_default().push(record.text().to_owned());
+    }
+    keys
 }
 
 /// The plugin in `tests/plugins/trial`, built once a run.

@@ -34,6 +34,15 @@ end() {
     waiter=
 }
 
+# $1: pause or resume.
+hold() {
+    if [ "$kind" = docker ]; then
+        if [ "$1" = pause ]; then docker pause "$container"; else docker unpause "$container"; fi >>broker.log 2>&1
+    else
+        if [ "$1" = pause ]; then kill -s STOP "$(cat pid)"; else kill -s CONT "$(cat pid)"; fi
+    fi
+}
+
 waiter=
 while read -r verb; do
     case $verb in
@@ -42,6 +51,7 @@ while read -r verb; do
         again) if [ "$kind" = docker ]; then launch docker start --attach "$container"; else launch "$@"; fi ;;
         stop) end TERM ;;
         kill) end KILL ;;
+        pause | resume) hold "$verb" ;;
     esac
     echo "$verb"
 done
