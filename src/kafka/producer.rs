@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -146,7 +147,8 @@ pub struct Producer {
     /// What a record is queued with, in the order of [`FIELDS`]. Each takes 72 bytes, so only what differs from
     /// record to record is written.
     fields: [Field; FIELDS.len()],
-    base: BaseProducer<Context>,
+    /// Shared with a thread that puts offsets into a transaction.
+    base: Arc<BaseProducer<Context>>,
 }
 
 /// The fields of a record; the headers come last, since most have none.
@@ -200,6 +202,13 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("batch.num.messages", "10000"),
 ];
 
+/// How long each of the two steps of a commit may take, offsets and end: no transaction lasts for less. librdkafka has
+/// no limits of its own: told to wait without one it does so for as long as brokers are away, and nobody hears the group
+/// meanwhile. One that is given does not hold while offsets wait for a group coordinator that has gone (its issues #5456
+/// and #5511).
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+/// The same of an abort.
+const ABORT_WAIT: Duration = Duration::from_secs(5);
 /// librdkafka's default for `batch.size` and `message.max.bytes`.
 const CLIENT_BYTES: u64 = 1_000_000;
 /// Below the broker's default for `socket.request.max.bytes` (100 MiB): a larger request closes the connection.
@@ -249,7 +258,7 @@ impl Producer {
             refusals: Vec::new(),
             fatal: None,
             fields: FIELDS.map(empty),
-            base,
+            base: Arc::new(base),
         })
     }
 
@@ -470,35 +479,49 @@ impl Producer {
 
     /// Puts the consumer's offsets into the transaction.
     pub fn send_offsets(&self, commits: &[Commit], consumer: &Consumer) -> Result<(), Error> {
-        self.send_as(commits, &consumer.membership()?)
+        self.send_as(commits, consumer.membership()?)
     }
 
     /// The same for a group that nobody joins: what fences an earlier writer of its offsets is the transactional id
     /// alone. The broker refuses it when the group has members.
     pub fn send_offsets_of_nobody(&self, commits: &[Commit], reader: &Consumer) -> Result<(), Error> {
-        self.send_as(commits, &reader.no_membership()?)
+        self.send_as(commits, reader.no_membership()?)
     }
 
-    fn send_as(&self, commits: &[Commit], membership: &ConsumerGroupMetadata) -> Result<(), Error> {
+    /// On a thread of its own, since the call may not come back before the brokers do. Given up, the thread keeps this
+    /// client alive until then; what it put into the transaction ends with it, when the next producer fences this one.
+    fn send_as(&self, commits: &[Commit], membership: ConsumerGroupMetadata) -> Result<(), Error> {
         let list = partition::commit_list(commits)?;
-        self.base
-            .send_offsets_to_transaction(&list, membership, rdkafka::util::Timeout::Never)
-            .map_err(of_safe)
+        let base = Arc::clone(&self.base);
+        let (tell, told) = std::sync::mpsc::channel();
+        let send = move || {
+            let never = rdkafka::util::Timeout::Never;
+            // Nobody listens any more when it was given up.
+            let _ = tell.send(base.send_offsets_to_transaction(&list, &membership, never));
+        };
+        let thread = std::thread::Builder::new().name("offsets".to_owned()).spawn(send);
+        thread.map_err(|error| Error::Away(format!("no thread can be started: {error}")))?;
+        match told.recv_timeout(COMMIT_WAIT) {
+            Ok(result) => result.map_err(of_safe),
+            Err(_) => Err(Error::Fatal("the group's coordinator does not take offsets".to_owned())),
+        }
     }
 
     /// Commits the transaction. Everything must be flushed. An error that says neither "abort" nor
     /// "fenced" leaves the outcome unknown.
     pub fn commit(&self) -> Result<(), Error> {
-        // SAFETY: the client is alive; the error passes to the callee. -1: what is left of the
-        // transaction's time; other values risk to desynchronise librdkafka's state (rdkafka.h).
-        let result = unsafe { Error::of_transaction(sys::rd_kafka_commit_transaction(self.native(), -1)) };
+        let wait = millis(COMMIT_WAIT);
+        // SAFETY: the client is alive; the error passes to the callee. A limit risks to desynchronise librdkafka's state
+        // (rdkafka.h), but of a commit that it ends the outcome is unknown, and such a producer is not used again.
+        let result = unsafe { Error::of_transaction(sys::rd_kafka_commit_transaction(self.native(), wait)) };
         result.map_err(|error| match error {
             Error::Away(text) | Error::Fatal(text) => Error::Unknown(text),
             error => error,
         })
     }
 
-    /// Aborts the transaction: nothing that it wrote will be seen.
+    /// Aborts the transaction: nothing that it wrote will be seen. Brokers that do not take the abort in time are
+    /// [`Error::Away`]; the next producer of the same id ends the transaction then.
     pub fn abort(&mut self) -> Result<(), Error> {
         let is_done = AtomicBool::new(false);
         let queue = SharedQueue(self.reports.0);
@@ -506,8 +529,9 @@ impl Producer {
         let result = std::thread::scope(|scope| {
             let is_done = &is_done;
             scope.spawn(move || queue.drain(is_done));
+            let wait = millis(ABORT_WAIT);
             // SAFETY: the client is alive; the error passes to the callee.
-            let result = unsafe { Error::of_transaction(sys::rd_kafka_abort_transaction(native.0, -1)) };
+            let result = unsafe { Error::of_transaction(sys::rd_kafka_abort_transaction(native.0, wait)) };
             is_done.store(true, Ordering::Release);
             result
         });

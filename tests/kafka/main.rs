@@ -7,6 +7,7 @@ mod harness;
 mod admin;
 mod audit;
 mod broker_outage;
+mod brokers_outage;
 mod command_line;
 mod crashes;
 mod dead_letters;
