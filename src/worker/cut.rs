@@ -86,12 +86,14 @@ impl Worker {
             Error::Fenced(_) | Error::Fatal(_) | Error::Unknown(_) => Err(error.clone()),
             _ => self.outputs.abort(),
         };
-        // Often it is the abort that tells: what the broker refused before looks like any refusal.
-        if let Err(Error::Fenced(_)) = aborted {
+        let began = self.now().elapsed;
+        // Often it is the abort that tells: what the broker refused before looks like any refusal. A transaction that
+        // has timed out, because brokers were away or a call took long, was fenced by the broker itself.
+        let has_outlasted = self.pace.age(began) > self.config.transaction_timeout();
+        if matches!(aborted, Err(Error::Fenced(_))) && !has_outlasted {
             Fenced { transactional_id: &self.config.transactional_id() }.emit(&mut self.meter);
             self.outputs.fenced(&self.config);
         }
-        let began = self.now().elapsed;
         let needs_producer = aborted.is_err();
         self.recovery = Some(Recovery { began, cause: error, needs_producer });
         self.must_cut = false;
