@@ -5,11 +5,12 @@
 //! lane of the redrive topic that has the same partition.
 //!
 //! **Time without events.** A partition that was read to its end and has been quiet for `window.idle` lets event time go
-//! on with the clock; never while there may be something to read.
+//! on with the clock, as far as that closes something. Before it does the broker is asked: what the last fetch told of the
+//! end can be old, and time must not pass what is still to be read.
 
 use std::time::Duration;
 
-use super::{Stopped, Worker};
+use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Origin, Partition};
 use crate::model::WindowSpec;
 use crate::observe::metrics::Id;
@@ -127,8 +128,9 @@ impl States {
         self.states.iter().map(|state| state.windows.keys() as u64).sum()
     }
 
-    /// Lets event time go on in partitions that are quiet; `has_more` says of one that something may be left to read.
-    fn tick(&mut self, now: Duration, has_more: impl Fn(i32) -> bool) {
+    /// Lets event time go on in partitions that are quiet; `has_more` says of one that something may be left to read, and
+    /// `is_read` whether the broker says so too.
+    fn tick(&mut self, now: Duration, has_more: impl Fn(i32) -> bool, is_read: impl Fn(i32) -> bool) {
         let has_stood_still = now.saturating_sub(self.looked_at) > STOOD_STILL;
         self.looked_at = now;
         for state in &mut self.states {
@@ -141,10 +143,16 @@ impl States {
                 continue;
             }
             let (since, base) = *state.idle.get_or_insert((since, state.windows.watermark_ms()));
-            // Before the first event there is no time to go on from.
-            if base > i64::MIN {
-                let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
-                state.windows.advance_to(base.saturating_add(passed));
+            let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
+            // Before the first event there is no time to go on from, and nothing that waits for it.
+            let time_ms = base.saturating_add(passed);
+            if state.windows.next_deadline_ms().is_none_or(|deadline| deadline > time_ms) {
+                continue;
+            }
+            if is_read(state.partition) {
+                state.windows.advance_to(time_ms);
+            } else {
+                (state.heard_at, state.idle) = (now, None);
             }
         }
     }
@@ -158,16 +166,17 @@ impl Worker {
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
         let topic = states.topic.clone();
-        states.tick(now, |partition| {
+        let is_read_to = |partition: i32, end: &dyn Fn(&Partition) -> Option<i64>| {
             let is_it =
                 |lane: &&super::Lane| lane.partition.partition == partition && lane.partition.topic == topic;
-            // What is known of the end is what the last fetch told.
-            let is_drained = lanes.iter().find(is_it).is_some_and(|lane| {
-                let end = consumer.known_end(&lane.partition);
-                end.is_some_and(|end| end <= lane.track.checkpoint.ledger.next()) && lane.track.held() == 0
-            });
-            !(is_heard && is_drained)
-        });
+            lanes.iter().find(is_it).is_some_and(|lane| {
+                let next = lane.track.checkpoint.ledger.next();
+                lane.track.held() == 0 && end(&lane.partition).is_some_and(|end| end <= next)
+            })
+        };
+        let has_more = |partition| !(is_heard && is_read_to(partition, &|at| consumer.known_end(at)));
+        let ask = |at: &Partition| consumer.ends(at, ASK_WAIT / 10).ok().map(|(_, end)| end);
+        states.tick(now, has_more, |partition| is_read_to(partition, &ask));
         self.close_windows()
     }
 
