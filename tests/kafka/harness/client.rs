@@ -167,9 +167,12 @@ impl Kafka {
         for result in block_on(admin.create_topics([&topic], &options)).expect("topics are created") {
             result.unwrap_or_else(|(name, code)| panic!("topic {name} cannot be made: {code}"));
         }
-        super::wait_until(CALL_WITHIN, &format!("topic {name} to be seen"), || {
-            self.partitions(name).is_some_and(|seen| seen == partitions)
-        });
+        // Each broker hears of it in its own time.
+        for broker in self.brokers().split(',') {
+            super::wait_until(CALL_WITHIN, &format!("topic {name} to be seen by {broker}"), || {
+                Kafka::at(broker).partitions(name).is_some_and(|seen| seen == partitions)
+            });
+        }
     }
 
     /// How many partitions a topic has; `None`: there is no such topic.
