@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cut = Duration::from_millis(100);
     let filters = format!("[ {{ exact: {{ type: {COMPLETED} }} }} ]");
     let function = Function {
-        package: "bench-receipt",
+        package: Some("bench-receipt"),
         handler: String::new(),
         delivery: "",
         source_format: "cloudevents",
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
         sink: "format: cloudevents\n      cloudevents: { type: com.example.receipt, source: /bench/receipts, mode: binary }",
         commit_interval: cut,
         variables: Vec::new(),
+        window: None,
     };
     let work = Work { bare: Kind::Eosb, bare_cut: cut, function };
     let contestants = args.field.contestants(&session, &work)?;

@@ -37,6 +37,9 @@ pub enum Name {
     Plain,
     /// Kafka Streams.
     Streams,
+    /// Kafka Streams with what it keeps in its heap.
+    #[value(skip)]
+    StreamsMemory,
 }
 
 impl Name {
@@ -47,6 +50,7 @@ impl Name {
             Self::Tidemill => "tidemill",
             Self::Plain => "plain",
             Self::Streams => "streams",
+            Self::StreamsMemory => "streams-memory",
         }
     }
 }
@@ -80,6 +84,8 @@ pub enum Contestant {
     Plain(Tidemill),
     /// Kafka Streams, built.
     Streams(Streams),
+    /// The same, with its store in memory.
+    StreamsMemory(Streams),
 }
 
 impl Field {
@@ -99,7 +105,7 @@ impl Field {
                     extra: self.extra.clone(),
                 }),
                 Name::Tidemill | Name::Plain => Contestant::Tidemill(Tidemill::build(&work.function)?),
-                Name::Streams => Contestant::Streams(Streams::build(session)?),
+                Name::Streams | Name::StreamsMemory => Contestant::Streams(Streams::build(session)?),
             });
         }
         Ok(contestants)
@@ -114,6 +120,7 @@ impl Contestant {
             Self::Tidemill(_) => Name::Tidemill,
             Self::Plain(_) => Name::Plain,
             Self::Streams(_) => Name::Streams,
+            Self::StreamsMemory(_) => Name::StreamsMemory,
         }
     }
 
@@ -122,15 +129,24 @@ impl Contestant {
     pub fn warm_up(&self) -> f64 {
         match self {
             Self::Bare(_) | Self::Tidemill(_) | Self::Plain(_) => 0.0,
-            Self::Streams(_) => 1.0 / 3.0,
+            Self::Streams(_) | Self::StreamsMemory(_) => 1.0 / 3.0,
         }
     }
 
     /// The consumer group, whose committed offsets tell how far it is, of the one named `name`.
     pub fn group(&self, name: &str) -> String {
         match self {
-            Self::Bare(_) | Self::Streams(_) => name.to_owned(),
+            Self::Bare(_) | Self::Streams(_) | Self::StreamsMemory(_) => name.to_owned(),
             Self::Tidemill(tidemill) | Self::Plain(tidemill) => tidemill.group(name),
+        }
+    }
+
+    /// The topic that holds what the one named `name` has in its windows.
+    pub fn state_topic(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Bare(_) => None,
+            Self::Tidemill(tidemill) | Self::Plain(tidemill) => Some(tidemill.state_topic(name)),
+            Self::Streams(streams) | Self::StreamsMemory(streams) => Some(streams.changelog(name)),
         }
     }
 
@@ -139,7 +155,7 @@ impl Contestant {
         match self {
             Self::Bare(bare) => bare.start(session, name, route),
             Self::Tidemill(tidemill) | Self::Plain(tidemill) => tidemill.start(session, name, route),
-            Self::Streams(streams) => streams.start(session, name, route),
+            Self::Streams(streams) | Self::StreamsMemory(streams) => streams.start(session, name, route),
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
     let session = Session::open(&args.load.place)?;
     let records = args.load.records;
     let plain = || Function {
-        package: "bench-trouble",
+        package: Some("bench-trouble"),
         handler: ", config: {}".to_owned(),
         ..Function::echo(Duration::from_millis(100))
     };

@@ -40,7 +40,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 pub fn run(args: &Args) -> Result<()> {
     let session = Session::open(&args.place)?;
     let function = Function {
-        package: "bench-trouble",
+        package: Some("bench-trouble"),
         handler: format!(
             ", config: {{ mostMicros: {MOST_MICROS} }}, concurrency: {concurrency}",
             concurrency = args.concurrency

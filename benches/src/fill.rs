@@ -9,6 +9,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::timeline::Timeline;
+
 /// Different keys in an input, usually.
 pub const KEYS: u64 = 10_000;
 
@@ -20,6 +22,8 @@ pub enum Shape {
         /// How many.
         keys: u64,
     },
+    /// 100 bytes that mean nothing, at times and with keys that the timeline tells.
+    Timed(Timeline),
     /// Rides as CloudEvents in binary mode; half of them of type [`COMPLETED`].
     Rides,
 }
@@ -42,13 +46,18 @@ pub fn fill(brokers: &str, topic: &str, records: u64, shape: Shape) -> Result<()
     let producer: BaseProducer = config.create()?;
     let plain = [b'x'; 100];
     for n in 0..records {
-        let keys = match shape {
-            Shape::Plain { keys } => keys,
-            Shape::Rides => KEYS,
+        let number = match shape {
+            Shape::Plain { keys } => number(n, keys),
+            Shape::Timed(timeline) => timeline.key(n),
+            Shape::Rides => number(n, KEYS),
         };
-        let key = format!("k{}", number(n, keys));
+        let key = format!("k{number}");
         match shape {
             Shape::Plain { .. } => send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(&plain))?,
+            Shape::Timed(timeline) => {
+                let record = BaseRecord::to(topic).key(key.as_str()).payload(&plain);
+                send(&producer, record.timestamp(timeline.at(n)))?;
+            }
             Shape::Rides => {
                 let (id, body) = (format!("ride-{n}"), ride(n, &key));
                 let record = BaseRecord::to(topic).key(key.as_str()).payload(body.as_bytes());
@@ -86,7 +95,7 @@ where
 }
 
 /// Keys in an order without runs: 7919 is prime.
-fn number(n: u64, keys: u64) -> u64 {
+pub fn number(n: u64, keys: u64) -> u64 {
     (n * 7919) % keys
 }
 

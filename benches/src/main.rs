@@ -3,10 +3,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `throughput`, `cloudevents`, `cost`, `fanout`, `latency`, `idle` | one command each |
+//! | `throughput`, `cloudevents`, `cost`, `windows`, `fanout`, `latency`, `idle` | one command each |
 //! | `contest` | who is measured, and how each is started |
 //! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
 //! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
+//! | `timeline` | event time: what windows are to make of an input |
 //! | `sink` | a collector of telemetry |
 //! | `session`, `kafka`, `topics`, `process`, `report`, `clock` | what the commands stand on |
 
@@ -28,8 +29,10 @@ mod sink;
 mod streams;
 mod subject;
 mod throughput;
+mod timeline;
 mod topics;
 mod watch;
+mod windows;
 
 use clap::{Parser, Subcommand};
 
@@ -49,6 +52,8 @@ enum Verb {
     Cloudevents(cloudevents::Args),
     /// Calls side by side, dead letters, failing keys, traces: against a copy without them
     Cost(cost::Args),
+    /// Counts by key and window, against Kafka Streams
+    Windows(windows::Args),
     /// Slow calls side by side, until the last result is visible
     Fanout(fanout::Args),
     /// Time from produce to the read_committed result
@@ -67,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Throughput(args) => throughput::run(&args),
         Verb::Cloudevents(args) => cloudevents::run(&args),
         Verb::Cost(args) => cost::run(&args),
+        Verb::Windows(args) => windows::run(&args),
         Verb::Fanout(args) => fanout::run(&args),
         Verb::Latency(args) => latency::run(&args),
         Verb::Idle(args) => idle::run(&args),

@@ -9,10 +9,22 @@ use anyhow::{Context, Result};
 use crate::contest::Route;
 use crate::process::{self, Running};
 use crate::session::Session;
+use crate::timeline::Kind;
 
 /// The program, built.
+#[derive(Clone)]
 pub struct Streams {
     class_path: OsString,
+    count: Option<(Kind, Store)>,
+}
+
+/// What keeps a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Streams' own choice.
+    RocksDb,
+    /// Its store in the heap.
+    Memory,
 }
 
 impl Streams {
@@ -28,16 +40,31 @@ impl Streams {
         maven.arg(format!("-DoutputDirectory={}", lib.display()));
         process::build(&mut maven).context("build benches/kstreams")?;
         let class_path = std::env::join_paths([built.join("kstreams.jar"), lib.join("*")])?;
-        Ok(Self { class_path })
+        Ok(Self { class_path, count: None })
     }
 
-    /// Starts the copy; `name` is its application id, hence its group.
+    /// The program as one that counts by window.
+    pub fn counting(&self, kind: Kind, store: Store) -> Self {
+        Self { count: Some((kind, store)), ..self.clone() }
+    }
+
+    /// What the program named `name` writes its counts to, for the next of its kind.
+    pub fn changelog(&self, name: &str) -> String {
+        format!("{name}-counts-changelog")
+    }
+
+    /// Starts it; `name` is its application id, hence its group.
     pub fn start(&self, session: &Session, name: &str, route: Route<'_>) -> Result<Running> {
         let log = session.run_dir().join(format!("{name}.log"));
         Running::start(name, Path::new("java"), log, |command| {
             command.arg("-cp").arg(&self.class_path);
             command.args(["dev.tidemill.benches.Peer", session.brokers(), name, route.input, route.output]);
-            command.arg(session.run_dir().join("streams-state"))
+            command.arg(session.run_dir().join("streams-state"));
+            if let Some((kind, store)) = self.count {
+                let store = if store == Store::Memory { "memory" } else { "rocksdb" };
+                command.args([kind.name(), &kind.size_ms().to_string(), store]);
+            }
+            command
         })
     }
 }

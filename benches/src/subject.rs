@@ -16,10 +16,12 @@ use crate::session::{self, Session};
 /// What Tidemill runs.
 #[derive(Debug, Clone)]
 pub struct Function {
-    /// The plugin's package.
-    pub package: &'static str,
+    /// The plugin's package, if there is a handler.
+    pub package: Option<&'static str>,
     /// More of the handler, as YAML in a flow mapping.
     pub handler: String,
+    /// The window, as YAML in a flow mapping, in the place of a handler.
+    pub window: Option<String>,
     /// More of the delivery, as YAML in a flow mapping.
     pub delivery: &'static str,
     /// Format of the source.
@@ -38,8 +40,9 @@ impl Function {
     /// The echo of bytes: nothing but what the engine itself costs.
     pub fn echo(commit_interval: Duration) -> Self {
         Self {
-            package: "echo",
+            package: Some("echo"),
             handler: String::new(),
+            window: None,
             delivery: "",
             source_format: "bytes",
             filters: "[]".to_owned(),
@@ -51,12 +54,16 @@ impl Function {
 
     /// The manifest; `name` is fresh, and with it the group.
     fn manifest(&self, name: &str, plugin: &str, route: Route<'_>) -> String {
+        let work = match &self.window {
+            Some(window) => format!("window: {window}"),
+            None => format!("handler: {{ plugin: {plugin}{} }}", self.handler),
+        };
         format!(
             "apiVersion: tidemill.dev/v1alpha1\n\
              kind: Function\n\
              metadata: {{ name: {name} }}\n\
              spec:\n\
-             \x20 handler: {{ plugin: {plugin}{handler} }}\n\
+             \x20 {work}\n\
              \x20 sources:\n\
              \x20   - topic: {input}\n\
              \x20     format: {source}\n\
@@ -70,7 +77,6 @@ impl Function {
              \x20 scale: {{ min: 1 }}\n",
             input = route.input,
             output = route.output,
-            handler = self.handler,
             delivery = self.delivery,
             source = self.source_format,
             filters = self.filters,
@@ -90,11 +96,12 @@ pub struct Tidemill {
 impl Tidemill {
     /// Builds the binary and the function's plugin.
     pub fn build(function: &Function) -> Result<Self> {
-        eprintln!("building tidemill and {}", function.package);
+        eprintln!("building tidemill{}", function.package.map_or(String::new(), |it| format!(" and {it}")));
         let target = session::target_dir()?;
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build").arg("--target-dir").arg(&target);
-        cargo.args(["-p", "tidemill", "-p", function.package, "--features", "tidemill/jemalloc"]);
+        cargo.args(["-p", "tidemill", "--features", "tidemill/jemalloc"]);
+        cargo.args(function.package.iter().flat_map(|package| ["-p", package]));
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
@@ -103,13 +110,19 @@ impl Tidemill {
         };
         process::build(&mut cargo)?;
         let built = target.join(profile);
-        let plugin = built.join(format!("lib{}.so", function.package.replace('-', "_")));
+        let package = function.package.unwrap_or_default().replace('-', "_");
+        let plugin = built.join(format!("lib{package}.so"));
         Ok(Self { binary: built.join("tidemill"), plugin, function: function.clone() })
     }
 
     /// The consumer group of the function named `name`.
     pub fn group(&self, name: &str) -> String {
         format!("tidemill.default.{name}")
+    }
+
+    /// Where the function named `name` keeps what is in its windows.
+    pub fn state_topic(&self, name: &str) -> String {
+        format!("{name}.state")
     }
 
     /// Starts one worker of the function, named `name`.
@@ -157,5 +170,9 @@ spec:
   scale: { min: 1 }
 ";
         assert_eq!(function.manifest("echo-1", "/built/libecho.so", route), expected);
+        let counting = Function { window: Some("{ count: { size: 5 } }".to_owned()), ..function };
+        let expected =
+            expected.replace("handler: { plugin: /built/libecho.so }", "window: { count: { size: 5 } }");
+        assert_eq!(counting.manifest("echo-1", "", route), expected);
     }
 }

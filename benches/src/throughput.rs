@@ -75,17 +75,7 @@ impl Race<'_> {
         let input = self.session.fresh_topic("in")?;
         eprintln!("writing {records} records");
         fill(self.session.brokers(), &input, records, self.shape)?;
-        let mut results = Results::default();
-        if let Some(first) = contestants.first() {
-            eprintln!("warming the broker up");
-            self.turn(first, &input)?;
-        }
-        for round in 1..=rounds {
-            for contestant in contestants {
-                let measure = self.turn(contestant, &input)?;
-                println!("round {round}: {}", results.add(contestant.name(), &measure));
-            }
-        }
+        let results = in_turns(contestants, rounds, |contestant| self.turn(contestant, &input))?;
         self.session.topics().delete(&input)?;
         Ok(results)
     }
@@ -103,6 +93,26 @@ impl Race<'_> {
         self.session.topics().delete(&output)?;
         Ok(measure)
     }
+}
+
+/// Everybody, then everybody again; one turn before that is thrown away.
+pub fn in_turns(
+    contestants: &[Contestant],
+    rounds: u32,
+    mut turn: impl FnMut(&Contestant) -> Result<Measure>,
+) -> Result<Results> {
+    let mut results = Results::default();
+    if let Some(first) = contestants.first() {
+        eprintln!("warming the broker up");
+        turn(first)?;
+    }
+    for round in 1..=rounds {
+        for contestant in contestants {
+            let measure = turn(contestant)?;
+            println!("round {round}: {}", results.add(contestant.name(), &measure));
+        }
+    }
+    Ok(results)
 }
 
 /// What came out.
@@ -147,12 +157,12 @@ impl Results {
     /// Medians, and Tidemill's by everybody else's.
     pub fn figure(&self) -> String {
         let mut parts = Vec::new();
-        for name in [Name::Tidemill, Name::Bare, Name::Streams] {
+        for name in [Name::Tidemill, Name::Bare, Name::Streams, Name::StreamsMemory] {
             if let Some((wall, cpu)) = self.per_second.median(name).zip(self.per_cpu_second.median(name)) {
                 parts.push(format!("{} {}/s, {}/cpu-s", name.text(), report::rate(wall), report::rate(cpu)));
             }
         }
-        for name in [Name::Bare, Name::Streams] {
+        for name in [Name::Bare, Name::Streams, Name::StreamsMemory] {
             if let Some((wall, cpu)) = self.per_second.ratio(name).zip(self.per_cpu_second.ratio(name)) {
                 parts.push(format!("**{wall:.2} × {} per second, {cpu:.2} × per CPU-second**", name.text()));
             }

@@ -54,16 +54,7 @@ impl Topics {
 
     /// How many records of `topic` a `read_committed` reader sees: what was really delivered.
     pub fn count_visible(&self, topic: &str) -> Result<u64> {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.brokers)
-            .set("group.id", "tidemill-bench-count")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", "read_committed")
-            .set("fetch.queue.backoff.ms", "5");
-        let consumer: BaseConsumer = config.create()?;
-        consumer.assign(&every_partition(topic, Offset::Beginning)?)?;
+        let consumer = self.reader(topic)?;
         let (mut count, mut ended) = (0, 0);
         while ended < PARTITIONS {
             match consumer.poll(REQUEST_TIMEOUT) {
@@ -74,6 +65,21 @@ impl Topics {
             }
         }
         Ok(count)
+    }
+
+    /// A `read_committed` reader of the whole of `topic`, which also tells where each partition ends.
+    pub fn reader(&self, topic: &str) -> Result<BaseConsumer> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", "tidemill-bench-count")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .set("fetch.queue.backoff.ms", "5");
+        let consumer: BaseConsumer = config.create()?;
+        consumer.assign(&every_partition(topic, Offset::Beginning)?)?;
+        Ok(consumer)
     }
 
     fn settle(

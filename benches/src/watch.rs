@@ -19,7 +19,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// How long a contestant may take to its first record.
 const START_WITHIN: Duration = Duration::from_secs(90);
 
-/// How long it may take from there to its last.
+/// How long it may take to warm up, and from there to its last.
 const END_WITHIN: Duration = Duration::from_secs(1800);
 
 /// What was measured.
@@ -84,9 +84,10 @@ impl Eye {
     }
 
     /// Measures from the first record, or from the share `warm_up` of the records, to the last.
-    fn follow(&self, running: &Running, route: Route<'_>, records: u64, warm_up: f64) -> Result<Measure> {
+    pub fn follow(&self, running: &Running, route: Route<'_>, records: u64, warm_up: f64) -> Result<Measure> {
         let warm = (records as f64 * warm_up) as u64;
-        let skipped = clock::until("the first records", START_WITHIN, PACE, || {
+        let within = if warm == 0 { START_WITHIN } else { END_WITHIN };
+        let skipped = clock::until("the first records", within, PACE, || {
             running.check()?;
             if warm == 0 {
                 return Ok((self.written(route.output)? > 0).then_some(0));
