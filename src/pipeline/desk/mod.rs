@@ -305,13 +305,8 @@ impl<J> Desk<J> {
         if track.circuit.is_open() {
             return self.next_probe(track, now);
         }
-        while let Some(queue) = track.ready.front().map(|strand| self.queues.get(strand)) {
-            let has_more = queue.is_some_and(|queue| !queue.waiting.is_empty() && !queue.is_failing);
-            // What is left is ready again when the thread has given back what it has.
-            let has_room = queue.is_some_and(|queue| queue.out == 0 || self.lines.has_room(queue.thread));
-            if has_more && has_room {
-                break;
-            }
+        // What is left of those is ready again when the thread has given back what it has.
+        while track.ready.front().is_some_and(|strand| self.head(strand).is_none()) {
             track.ready.pop_front();
         }
         if let Some(strand) = self.first_ready(track) {
@@ -327,16 +322,16 @@ impl<J> Desk<J> {
 
     /// The first ready strand whose head may be called.
     fn first_ready(&self, track: &Track) -> Option<Strand> {
-        let may_begin = |strand: &&Strand| {
-            let queue = self.queues.get(strand);
-            let is_next = |queue: &Queue<J>| {
-                let head = queue.waiting.front().filter(|_| !queue.is_failing);
-                head.is_some_and(|head| self.fits(track, head.offset))
-                    && (queue.out == 0 || self.lines.has_room(queue.thread))
-            };
-            queue.is_some_and(is_next)
-        };
+        let may_begin =
+            |strand: &&Strand| self.head(strand).is_some_and(|head| self.fits(track, head.offset));
         track.ready.iter().find(may_begin).copied()
+    }
+
+    /// The event of a strand that waits for nothing but a call.
+    fn head(&self, strand: &Strand) -> Option<&Ticket<J>> {
+        let queue = self.queues.get(strand).filter(|queue| !queue.is_failing)?;
+        let has_room = queue.out == 0 || self.lines.has_room(queue.thread);
+        queue.waiting.front().filter(|_| has_room)
     }
 
     fn next_probe(&mut self, track: &mut Track, now: Duration) -> Option<Ticket<J>> {
