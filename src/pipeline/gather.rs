@@ -105,6 +105,7 @@ pub(super) struct Gatherer {
     text_key: Option<String>,
     fields: Vec<Option<Field>>,
     json: Vec<u8>,
+    id: Vec<u8>,
     partly_late: u64,
 }
 
@@ -132,6 +133,7 @@ impl Gatherer {
             text_key: text_key.map(|sink| sink.name.clone()),
             fields: Vec::new(),
             json: Vec::new(),
+            id: Vec::new(),
             partly_late: 0,
         })
     }
@@ -172,7 +174,7 @@ impl Gatherer {
         let place = Place { time_ms, source, partition: read.partition, offset: read.offset };
         let names = || takers.iter().map(|taker| taker.name.as_str());
         let placed = windows.add(&Arrival { key, place, fields }, &mut |fired| {
-            stage(fired, names(), KeyChoice::OfEvent, json, outbox);
+            stage(fired, names(), json, outbox);
         });
         match placed {
             Placed::In { missed } => {
@@ -192,15 +194,14 @@ impl Gatherer {
         (router, outbox): (&mut Router, &mut Outbox),
         writer: &mut W,
     ) -> Option<Result<Routed, EmitError>> {
-        let Self { takers, json, .. } = self;
-        let mut id = Vec::new();
+        let Self { takers, json, id, .. } = self;
         let mut all = Ok(Routed::default());
         let has_closed = windows.close_next(&mut |fired| {
             let Ok(sum) = &mut all else { return };
             outbox.clear();
-            stage(fired, takers.iter().map(|taker| taker.name.as_str()), KeyChoice::OfEvent, json, outbox);
+            stage(fired, takers.iter().map(|taker| taker.name.as_str()), json, outbox);
             id.clear();
-            write_name(fired, &mut id);
+            write_name(fired, id);
             let record = Record {
                 topic,
                 partition,
@@ -212,7 +213,7 @@ impl Gatherer {
             };
             router.begin(&record);
             let mut event = Event::plain(record, topic);
-            event.name = Some(&id);
+            event.name = Some(id);
             match router.route((&event, None), outbox, writer) {
                 Ok(routed) => {
                     sum.written += routed.written;
@@ -229,7 +230,6 @@ impl Gatherer {
 fn stage<'n>(
     fired: &Fired<'_>,
     names: impl Iterator<Item = &'n str>,
-    key: KeyChoice<'_>,
     json: &mut Vec<u8>,
     outbox: &mut Outbox,
 ) {
@@ -238,7 +238,7 @@ fn stage<'n>(
     // A result that does not fit its gigabyte is beyond every broker's limits.
     let _ = outbox.push(&Emit {
         sink: None,
-        key,
+        key: KeyChoice::OfEvent,
         value: Some(json),
         content_type: Some("application/json"),
         timestamp_ms: Some(fired.time_ms),

@@ -178,7 +178,16 @@ impl Rules {
         self.ops.iter().map(|op| Cell::empty(*op)).collect()
     }
 
-    fn is_empty(&self) -> Held {
+    /// When somebody has to look at what a key holds.
+    fn next_look(&self, held: &Held) -> i64 {
+        let next = match held {
+            Held::Windows(windows) => windows.iter().map(|window| self.deadline(window.end)).min(),
+            Held::Events(events) => sliding::next_look(events, self),
+        };
+        next.unwrap_or(NEVER)
+    }
+
+    fn nothing(&self) -> Held {
         match self.kind {
             Kind::Sliding { .. } => Held::Events(Vec::new()),
             _ => Held::Windows(Vec::new()),
@@ -317,12 +326,8 @@ impl Windows {
         let Some(owner) = self.keys.get_mut(&key) else { return true };
         owner.look_at = NEVER;
         let rules = &self.rules;
-        let next = match &owner.held {
-            Held::Windows(windows) => windows.iter().map(|window| rules.deadline(window.end)).min(),
-            Held::Events(events) => sliding::next_look(events, rules),
-        };
         // A session may have grown since somebody said when to look.
-        if next.is_some_and(|next| next <= deadline) {
+        if rules.next_look(&owner.held) <= deadline {
             let owner = touch(&mut self.keys, &mut self.touched, &self.rules, &key);
             match &mut owner.held {
                 Held::Windows(windows) => close_windows(&key, windows, deadline, &self.rules, results),
@@ -336,11 +341,7 @@ impl Windows {
     /// Somebody looks at `key` when its next window closes.
     fn look_again(&mut self, key: &Key) {
         let Some(owner) = self.keys.get_mut(key) else { return };
-        let next = match &owner.held {
-            Held::Windows(windows) => windows.iter().map(|window| self.rules.deadline(window.end)).min(),
-            Held::Events(events) => sliding::next_look(events, &self.rules),
-        };
-        let next = next.unwrap_or(NEVER);
+        let next = self.rules.next_look(&owner.held);
         if next < owner.look_at {
             if owner.look_at != NEVER {
                 self.due.remove(&(owner.look_at, Key::clone(key)));
@@ -388,10 +389,7 @@ impl Windows {
             self.bytes += owner.held.bytes() + overhead(&owner.held);
             self.bytes = self.bytes.saturating_sub(before.bytes() + overhead(&before));
             if owner.held.is_empty() {
-                if owner.look_at != NEVER {
-                    self.due.remove(&(owner.look_at, Key::clone(&key)));
-                }
-                self.keys.remove(&key);
+                forget(&mut self.keys, &mut self.due, key);
             }
         }
         self.committed_watermark_ms = self.watermark_ms;
@@ -404,10 +402,7 @@ impl Windows {
             owner.is_touched = false;
             owner.held = before;
             if owner.held.is_empty() {
-                if owner.look_at != NEVER {
-                    self.due.remove(&(owner.look_at, Key::clone(&key)));
-                }
-                self.keys.remove(&key);
+                forget(&mut self.keys, &mut self.due, key);
             } else {
                 self.look_again(&key);
             }
@@ -429,7 +424,7 @@ impl Windows {
         let entry = Entry::read(key, value)?;
         let name: Key = entry.key.into();
         if !self.keys.contains_key(&name) {
-            let held = self.rules.is_empty();
+            let held = self.rules.nothing();
             self.keys.insert(Key::clone(&name), Owner { held, look_at: NEVER, is_touched: false });
         }
         let Some(owner) = self.keys.get_mut(&name) else { return Ok(()) };
@@ -457,14 +452,23 @@ fn touch<'w>(
         Some((name, owner)) => touched.push((Key::clone(name), owner.held.clone())),
         None => {
             let name: Key = key.into();
-            let owner = Owner { held: rules.is_empty(), look_at: NEVER, is_touched: true };
-            touched.push((Key::clone(&name), rules.is_empty()));
+            let owner = Owner { held: rules.nothing(), look_at: NEVER, is_touched: true };
+            touched.push((Key::clone(&name), rules.nothing()));
             keys.insert(name, owner);
         }
     }
     let owner = keys.get_mut(key).expect("it is there or was just put there");
     owner.is_touched = true;
     owner
+}
+
+/// A key that holds nothing is nobody's.
+fn forget(keys: &mut HashMap<Key, Owner>, due: &mut BTreeSet<(i64, Key)>, key: Key) {
+    if let Some(owner) = keys.remove(&key)
+        && owner.look_at != NEVER
+    {
+        due.remove(&(owner.look_at, key));
+    }
 }
 
 /// Closes the windows whose deadline has come, in order.

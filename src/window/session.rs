@@ -10,7 +10,8 @@ impl Windows {
         results: &mut Results<'_>,
     ) -> Placed {
         let time = arrival.place.time_ms;
-        let is_open = |end: i64| self.rules.deadline(end) > self.watermark_ms;
+        let (rules, watermark) = (&self.rules, self.watermark_ms);
+        let is_open = |end: i64| rules.deadline(end) > watermark;
         let is_near = |window: &Window| {
             window.start.saturating_sub(gap) <= time && time <= window.end + gap && is_open(window.end)
         };
@@ -20,25 +21,19 @@ impl Windows {
         if !has_near && !is_open(time) {
             return Placed::Late;
         }
-        let watermark = self.watermark_ms;
-        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
+        let owner = touch(&mut self.keys, &mut self.touched, rules, arrival.key);
         let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
-        let is_near = |window: &mut Window| {
-            window.start.saturating_sub(gap) <= time
-                && time <= window.end + gap
-                && self.rules.deadline(window.end) > watermark
-        };
         let mut joined: Option<Window> = None;
-        for window in windows.extract_if(.., is_near) {
+        for window in windows.extract_if(.., |window| is_near(window)) {
             match &mut joined {
                 None => joined = Some(window),
                 Some(earlier) => earlier.join(window),
             }
         }
-        let mut session = joined.unwrap_or_else(|| Window::new(time, time, &self.rules));
+        let mut session = joined.unwrap_or_else(|| Window::new(time, time, rules));
         (session.start, session.end) = (session.start.min(time), session.end.max(time));
         session.fold(arrival);
-        if !self.rules.fire_early(arrival.key, &mut session, results) {
+        if !rules.fire_early(arrival.key, &mut session, results) {
             let at = windows.partition_point(|window| window.start < session.start);
             windows.reserve_exact(1);
             windows.insert(at, session);

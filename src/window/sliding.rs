@@ -1,7 +1,7 @@
 //! Sliding windows: for each event those of its key in the last `size`, `[t - size, t]`, both in. Events of one time share
 //! the window that ends with them. What is kept are the events; a window is made of them when it gives its result.
 
-use super::{Arrival, Fired, Held, Kept, Kind, Place, Placed, Results, Rules, Window, Windows, touch};
+use super::{Arrival, Held, Kept, Kind, Place, Placed, Results, Rules, Window, Windows, touch};
 use crate::model::{AfterFire, Fire};
 use crate::window::Why;
 
@@ -71,7 +71,7 @@ fn fire(key: &[u8], events: &[Kept], (end, why): (i64, Why), rules: &Rules, resu
     for kept in events.iter().filter(|kept| is_within(kept, end, size)) {
         window.fold(&Arrival { key, place: kept.place, fields: &kept.fields });
     }
-    results(&Fired { time_ms: end, ..window.fired(key, why, end) });
+    results(&window.fired(key, why, end));
 }
 
 /// The last window that an event is in closes here, and then it is not needed any more.

@@ -111,11 +111,7 @@ impl Worker {
         }
         self.lanes.close(partitions);
         if let Some(states) = &mut self.states {
-            let gone = partitions.iter().filter(|partition| states.is_of(partition));
-            gone.map(|gone| gone.partition)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|gone| states.close(gone));
+            states.close(partitions);
         }
         self.share_budget();
         self.stand_firm()?;

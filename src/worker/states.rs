@@ -8,6 +8,7 @@
 //! on with the clock, as far as that closes something. Before it does the broker is asked: what the last fetch told of the
 //! end can be old, and time must not pass what is still to be read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ASK_WAIT, Stopped, Worker};
@@ -33,7 +34,7 @@ struct State {
 /// The state of all partitions of a worker.
 pub struct States {
     /// The topic of the events.
-    topic: String,
+    topic: Arc<str>,
     spec: WindowSpec,
     max_bytes: u64,
     states: Vec<State>,
@@ -43,8 +44,13 @@ pub struct States {
 impl States {
     /// Of a function that reads `topic`.
     pub fn new(topic: &str, spec: &WindowSpec, max_bytes: u64) -> Self {
-        let (topic, spec) = (topic.to_owned(), spec.clone());
-        Self { topic, spec, max_bytes, states: Vec::new(), looked_at: Duration::ZERO }
+        Self {
+            topic: topic.into(),
+            spec: spec.clone(),
+            max_bytes,
+            states: Vec::new(),
+            looked_at: Duration::ZERO,
+        }
     }
 
     /// What is gathered.
@@ -54,18 +60,22 @@ impl States {
 
     /// The partition's events are gathered here.
     pub fn is_of(&self, partition: &Partition) -> bool {
-        partition.topic == self.topic
+        *partition.topic == *self.topic
     }
 
     /// Takes over the windows of a partition.
     pub fn open(&mut self, partition: i32, windows: Windows, now: Duration) {
-        self.close(partition);
+        self.states.retain(|state| state.partition != partition);
         self.states.push(State { partition, windows, heard_at: now, idle: None });
     }
 
-    /// The partition is somebody else's.
-    pub fn close(&mut self, partition: i32) {
-        self.states.retain(|state| state.partition != partition);
+    /// These partitions are somebody else's.
+    pub fn close(&mut self, gone: &[Partition]) {
+        let topic = &self.topic;
+        let is_gone = |state: &State| {
+            gone.iter().any(|gone| gone.partition == state.partition && *gone.topic == **topic)
+        };
+        self.states.retain(|state| !is_gone(state));
     }
 
     /// The windows of a partition, for an event that is placed there `now`.
@@ -165,10 +175,11 @@ impl Worker {
         let Some(states) = &mut self.states else { return Ok(()) };
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
-        let topic = states.topic.clone();
+        let topic = Arc::clone(&states.topic);
         let is_read_to = |partition: i32, end: &dyn Fn(&Partition) -> Option<i64>| {
-            let is_it =
-                |lane: &&super::Lane| lane.partition.partition == partition && lane.partition.topic == topic;
+            let is_it = |lane: &&super::Lane| {
+                lane.partition.partition == partition && *lane.partition.topic == *topic
+            };
             lanes.iter().find(is_it).is_some_and(|lane| {
                 let next = lane.track.checkpoint.ledger.next();
                 lane.track.held() == 0 && end(&lane.partition).is_some_and(|end| end <= next)

@@ -111,12 +111,11 @@ impl Worker {
         let Job { record, source, .. } = &mut *ticket.job;
         let (source, is_probe) = (*source, ticket.is_probe);
         let pipeline = &mut self.pipeline;
-        let partition = self.lanes.by_number(ticket.lane).map(|lane| lane.partition.partition);
+        let lanes = &self.lanes;
         let mut windows = self
             .states
             .as_mut()
-            .zip(partition)
-            .and_then(|(states, partition)| states.enter(partition, now.elapsed));
+            .and_then(|states| states.enter(lanes.by_number(ticket.lane)?.partition.partition, now.elapsed));
         let settled = record.lend(&mut self.headers, |record| {
             let pass = Pass { source, record, failed, is_probe, now };
             match treatment {
