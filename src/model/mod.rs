@@ -11,6 +11,7 @@ mod outbox;
 mod record;
 mod watch;
 mod window;
+mod window_call;
 
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use dice::Dice;
@@ -26,3 +27,4 @@ pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
 pub use watch::Watch;
 pub use window::{AfterFire, AggregateOp, AggregateSpec, Fire, WindowKind, WindowSpec};
+pub use window_call::WindowCall;
