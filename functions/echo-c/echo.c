@@ -66,11 +66,21 @@ static int32_t typed(void *instance, const tidemill_event *event, const tidemill
 }
 
 static const tidemill_handler echo_handler = {
-    sizeof(tidemill_handler), TIDEMILL_VERSION, TEXT("echo"), start, echo, free,
+    .size = sizeof(tidemill_handler),
+    .version = TIDEMILL_VERSION,
+    .name = TEXT("echo"),
+    .init = start,
+    .handle = echo,
+    .drop = free,
 };
 
 static const tidemill_handler typed_handler = {
-    sizeof(tidemill_handler), TIDEMILL_VERSION, TEXT("typed"), start, typed, free,
+    .size = sizeof(tidemill_handler),
+    .version = TIDEMILL_VERSION,
+    .name = TEXT("typed"),
+    .init = start,
+    .handle = typed,
+    .drop = free,
 };
 
 static const tidemill_handler *const handlers[] = {&echo_handler, &typed_handler};

@@ -3,14 +3,27 @@
 use std::time::Duration;
 
 use crate::model::{Outbox, Outcome, Retry};
-pub use crate::plugin::Call;
 use crate::plugin::Instance;
+pub use crate::plugin::{Call, OfWindow};
 
 /// Something that handles events: a loaded plugin's instance, or a closure in a test. Each worker
 /// thread has its own, so it needs no locks.
 pub trait Handler: Send {
     /// Handles one event; what it emits is staged in `outbox` and dropped by the caller on failure.
     fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome;
+
+    /// It takes windows.
+    fn has_on_window(&self) -> bool {
+        false
+    }
+
+    /// Handles a window that gives its result, in the same way; one that takes no windows rejects it. Outputs without a
+    /// key or a time of their own get the window's; a plugin's have them when they are staged, for others whoever routes
+    /// them sees to it.
+    fn call_window(&mut self, call: &OfWindow<'_>, outbox: &mut Outbox) -> Outcome {
+        let _ = (call, outbox);
+        Outcome::Failed(OfWindow::refusal())
+    }
 
     /// Hands over what the author counted since the last time, by name.
     fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64));
@@ -19,6 +32,14 @@ pub trait Handler: Send {
 impl Handler for Instance {
     fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
         Instance::call(self, call, outbox)
+    }
+
+    fn has_on_window(&self) -> bool {
+        Instance::has_on_window(self)
+    }
+
+    fn call_window(&mut self, call: &OfWindow<'_>, outbox: &mut Outbox) -> Outcome {
+        Instance::call_window(self, call, outbox)
     }
 
     fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64)) {

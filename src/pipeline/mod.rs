@@ -29,7 +29,7 @@ pub use desk::{Desk, Failed, Placement, Policy, Strand, Ticket, Track};
 pub use emit::{EmitError, Routed, Router};
 pub use filter::{Filters, Subject};
 pub use gather::GatherError;
-pub use invoke::{Call, Handler, back_off};
+pub use invoke::{Call, Handler, OfWindow, back_off};
 pub use key::{KeyError, Keyer};
 pub use ledger::Ledger;
 pub use origin::{FUNCTION, Place, PlaceError, ROUND, own_headers_of};

@@ -110,6 +110,14 @@ pub enum PluginError {
         /// What there is.
         handlers: Vec<String>,
     },
+    /// The handler takes no windows.
+    #[error("{}: its handler `{handler}` has no `on_window`, which the function's window calls: implement `tidemill_sdk::OnWindow` for it, or choose another with `entry:`", file.display())]
+    NoOnWindow {
+        /// The plugin.
+        file: PathBuf,
+        /// The handler.
+        handler: String,
+    },
     /// The handler refused to start.
     #[error("{function}: the handler `{handler}` of {} did not start: {}", file.display(), failure.message)]
     Init {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidemill_abi as abi;
 
-use crate::model::{Emit, Event, Failure, FailureKind, Header, KeyChoice, Outbox};
+use crate::model::{Emit, Event, Failure, FailureKind, Header, KeyChoice, Outbox, WindowCall};
 
 /// The callbacks of every call.
 pub(super) static HOST: abi::Host = abi::Host {
@@ -21,6 +21,8 @@ pub(super) static HOST: abi::Host = abi::Host {
     log,
     count,
     fail,
+    window_header,
+    window_attribute,
 };
 
 /// The longest failure message, log line, counter name, and name of a sink or media type; bytes.
@@ -88,9 +90,16 @@ impl Memory {
     }
 }
 
+/// What a call is about.
+#[derive(Clone, Copy)]
+pub(super) enum Subject<'a> {
+    Event(&'a Event<'a>),
+    Window(&'a WindowCall<'a>),
+}
+
 /// What the callbacks of one call read and write; its address is the call's `context`.
 pub(super) struct Frame<'a> {
-    call: Option<(&'a Event<'a>, &'a mut Outbox)>,
+    call: Option<(Subject<'a>, &'a mut Outbox)>,
     memory: &'a mut Memory,
     now_ms: i64,
     /// What the plugin said about its failure.
@@ -99,16 +108,32 @@ pub(super) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     pub(super) fn of_call(
-        event: &'a Event<'a>,
+        subject: Subject<'a>,
         outbox: &'a mut Outbox,
         memory: &'a mut Memory,
         now_ms: i64,
     ) -> Self {
-        Self { call: Some((event, outbox)), memory, now_ms, told: None }
+        Self { call: Some((subject, outbox)), memory, now_ms, told: None }
     }
 
     pub(super) fn of_init(memory: &'a mut Memory) -> Self {
         Self { call: None, memory, now_ms: 0, told: None }
+    }
+
+    /// The event that the call is about, if it is about one.
+    fn event(&self) -> Option<&'a Event<'a>> {
+        match self.call {
+            Some((Subject::Event(event), _)) => Some(event),
+            _ => None,
+        }
+    }
+
+    /// The event at this place of the window that the call is about, if there is one.
+    fn event_at(&self, place: usize) -> Option<&'a Event<'a>> {
+        match self.call {
+            Some((Subject::Window(window), _)) => window.events.get(place),
+            _ => None,
+        }
     }
 
     /// The frame behind a context.
@@ -153,36 +178,80 @@ impl Told {
 
 unsafe extern "C" fn header(context: *mut c_void, index: usize, out: *mut abi::Header) -> i32 {
     // SAFETY: the contract: the context of this call.
+    let event = unsafe { Frame::behind(context) }.event();
+    // SAFETY: as above: a place for a header.
+    unsafe { show_header(event, index, out) }
+}
+
+unsafe extern "C" fn window_header(
+    context: *mut c_void,
+    event: usize,
+    index: usize,
+    out: *mut abi::Header,
+) -> i32 {
+    // SAFETY: the contract: the context of this call.
+    let event = unsafe { Frame::behind(context) }.event_at(event);
+    // SAFETY: as above: a place for a header.
+    unsafe { show_header(event, index, out) }
+}
+
+unsafe extern "C" fn attribute(context: *mut c_void, name: abi::Slice, out: *mut abi::Slice) -> i32 {
+    // SAFETY: the contract: the context of this call.
     let frame = unsafe { Frame::behind(context) };
-    let header = frame.call.as_ref().and_then(|(event, _)| event.record.headers().get(index).copied());
-    let Some(header) = header else { return abi::ABSENT };
+    // SAFETY: as above: bytes that live until this returns, and a place for the text.
+    unsafe { show_attribute(frame.event(), frame.memory, name, out) }
+}
+
+unsafe extern "C" fn window_attribute(
+    context: *mut c_void,
+    event: usize,
+    name: abi::Slice,
+    out: *mut abi::Slice,
+) -> i32 {
+    // SAFETY: the contract: the context of this call.
+    let frame = unsafe { Frame::behind(context) };
+    // SAFETY: as above: bytes that live until this returns, and a place for the text.
+    unsafe { show_attribute(frame.event_at(event), frame.memory, name, out) }
+}
+
+/// Fills in `out` with the header at `index`, if there is one.
+///
+/// # Safety
+/// `out` is a place for a header.
+unsafe fn show_header(event: Option<&Event<'_>>, index: usize, out: *mut abi::Header) -> i32 {
+    let Some(header) = event.and_then(|event| event.record.headers().get(index)) else { return abi::ABSENT };
     let found = abi::Header {
         name: abi::Slice::of(header.name.as_bytes()),
         value: abi::Slice::of_option(header.value),
     };
-    // SAFETY: the contract: a place for a header.
+    // SAFETY: the caller's promise.
     unsafe { out.write(found) };
     abi::FOUND
 }
 
-unsafe extern "C" fn attribute(context: *mut c_void, name: abi::Slice, out: *mut abi::Slice) -> i32 {
-    // SAFETY: the contract: the context of this call, and bytes that live until this returns.
-    let (frame, name) = unsafe { (Frame::behind(context), text(name)) };
-    let value = match (&frame.call, name) {
-        (Some((event, _)), Some(name)) => event.attribute(name),
-        _ => None,
-    };
-    let found = match value {
+/// Fills in `out` with the attribute `name`, if there is one; text that has to be made up is kept in `memory`.
+///
+/// # Safety
+/// `name` is what it claims, `out` is a place for a slice.
+unsafe fn show_attribute(
+    event: Option<&Event<'_>>,
+    memory: &mut Memory,
+    name: abi::Slice,
+    out: *mut abi::Slice,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    let found = match event.zip(name).and_then(|(event, name)| event.attribute(name)) {
         Some(Cow::Borrowed(value)) => abi::Slice::of(value.as_bytes()),
         Some(Cow::Owned(value)) => {
             // The bytes stay where they are when the list grows.
             let slice = abi::Slice::of(value.as_bytes());
-            frame.memory.texts.push(value);
+            memory.texts.push(value);
             slice
         }
         None => return abi::ABSENT,
     };
-    // SAFETY: the contract: a place for a slice.
+    // SAFETY: the caller's promise.
     unsafe { out.write(found) };
     abi::FOUND
 }
@@ -190,20 +259,21 @@ unsafe extern "C" fn attribute(context: *mut c_void, name: abi::Slice, out: *mut
 unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i32 {
     // SAFETY: the contract: the context of this call, and an output that lives until this returns.
     let (frame, output) = unsafe { (Frame::behind(context), &*output) };
-    let Some((_, outbox)) = &mut frame.call else { return abi::INVALID };
+    let Some((subject, outbox)) = &mut frame.call else { return abi::INVALID };
     // SAFETY: as above: what the output points to lives until this returns.
-    match unsafe { stage(output, outbox) } {
+    match unsafe { stage(output, *subject, outbox) } {
         Some(true) => abi::FOUND,
         Some(false) => abi::TOO_LARGE,
         None => abi::INVALID,
     }
 }
 
-/// Stages an output; `None` when a field of it has no meaning.
+/// Stages an output; `None` when a field of it has no meaning. One of a window says key and time in full: the record by
+/// which a window comes to give a result may have others.
 ///
 /// # Safety
 /// All slices and the headers of `output` are what they claim.
-unsafe fn stage(output: &abi::Output, outbox: &mut Outbox) -> Option<bool> {
+unsafe fn stage(output: &abi::Output, subject: Subject<'_>, outbox: &mut Outbox) -> Option<bool> {
     if (output.size as usize) < size_of::<abi::Output>() || output.version != abi::VERSION {
         return None;
     }
@@ -211,16 +281,21 @@ unsafe fn stage(output: &abi::Output, outbox: &mut Outbox) -> Option<bool> {
     let (key, value) = unsafe { (output.key.bytes(), output.value.bytes()) };
     // SAFETY: the caller's promise.
     let (sink, content_type) = unsafe { (name(output.sink)?, name(output.content_type)?) };
+    let (own_key, own_time_ms) = match subject {
+        Subject::Event(_) => (KeyChoice::OfEvent, None),
+        Subject::Window(window) => (KeyChoice::Bytes(window.key), Some(window.time_ms)),
+    };
     let key = match (output.key_kind, key) {
-        (abi::KEY_OF_EVENT, _) => KeyChoice::OfEvent,
+        (abi::KEY_OF_EVENT, _) => own_key,
         (abi::KEY_NULL, _) | (abi::KEY_BYTES, None) => KeyChoice::Null,
         (abi::KEY_BYTES, Some(key)) => KeyChoice::Bytes(key),
         _ => return None,
     };
-    let timestamp_ms = (output.has_timestamp != 0).then_some(output.timestamp_ms);
-    if timestamp_ms.is_some_and(|time| time < 0) {
-        return None;
-    }
+    let timestamp_ms = match output.has_timestamp {
+        0 => own_time_ms.filter(|time| *time >= 0),
+        _ if output.timestamp_ms < 0 => return None,
+        _ => Some(output.timestamp_ms),
+    };
     let emit = Emit { sink, key, value, content_type, timestamp_ms, headers: &[] };
     if output.header_count == 0 {
         return Some(outbox.push(&emit));
@@ -324,6 +399,7 @@ unsafe fn lossy<'a>(slice: abi::Slice, longest: usize) -> Cow<'a, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NoHeaders, Record};
 
     fn output() -> abi::Output {
         abi::Output {
@@ -341,14 +417,23 @@ mod tests {
         }
     }
 
-    fn staged(output: &abi::Output) -> Option<bool> {
+    fn staged(output: &abi::Output, outbox: &mut Outbox) -> Option<bool> {
+        let record = Record {
+            topic: "in",
+            partition: 0,
+            offset: 0,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: &NoHeaders,
+        };
         // SAFETY: all slices in these tests are of live bytes.
-        unsafe { stage(output, &mut Outbox::default()) }
+        unsafe { stage(output, Subject::Event(&Event::plain(record, "in")), outbox) }
     }
 
     #[test]
     fn outputs_without_a_meaning_are_refused() {
-        assert_eq!(staged(&output()), Some(true));
+        assert_eq!(staged(&output(), &mut Outbox::default()), Some(true));
         let broken = abi::Slice::of(b"\xff");
         let long = [b'a'; MAX_NAME + 1];
         let nameless = [abi::Header { name: abi::Slice::ABSENT, value: abi::Slice::ABSENT }];
@@ -367,7 +452,7 @@ mod tests {
                 abi::Output { headers: nameless.as_ptr(), header_count: 1 << 20, ..output() },
             ),
         ] {
-            assert_eq!(staged(&output), None, "{what}");
+            assert_eq!(staged(&output, &mut Outbox::default()), None, "{what}");
         }
     }
 
@@ -378,8 +463,7 @@ mod tests {
                 vec![abi::Header { name: abi::Slice::of(b"n"), value: abi::Slice::of(b"v") }; count];
             let output = abi::Output { headers: headers.as_ptr(), header_count: count, ..output() };
             let mut outbox = Outbox::default();
-            // SAFETY: all slices are of live bytes.
-            assert_eq!(unsafe { stage(&output, &mut outbox) }, Some(true));
+            assert_eq!(staged(&output, &mut outbox), Some(true));
             outbox
                 .visit::<()>(|emit| {
                     assert_eq!(emit.headers, vec![Header { name: "n", value: Some(b"v") }; count]);

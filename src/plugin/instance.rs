@@ -5,9 +5,10 @@ use std::ptr;
 
 use tidemill_abi as abi;
 
-use super::host::{Frame, HOST, Memory};
+use super::host::{Frame, HOST, Memory, Subject};
 use super::load::Entry;
 use super::notes::Slot;
+use super::window::{OfWindow, Tables};
 use crate::model::{Event, Failure, FailureKind, FunctionName, Outbox, Outcome};
 
 /// One call.
@@ -25,6 +26,15 @@ pub struct Call<'a> {
     pub deadline_ms: i64,
 }
 
+/// The same, and a call with a window, as far as they are alike.
+struct Circumstances<'a> {
+    subject: Subject<'a>,
+    stands_at: Option<(&'a str, i32, i64)>,
+    attempt: u32,
+    now_ms: i64,
+    deadline_ms: i64,
+}
+
 /// A handler that was made, and is called by one thread at a time.
 pub struct Instance {
     entry: Entry,
@@ -33,6 +43,7 @@ pub struct Instance {
     handler: String,
     config: String,
     memory: Memory,
+    tables: Tables,
     /// Where each call is noted while it lasts.
     note: Option<Slot>,
 }
@@ -54,6 +65,7 @@ impl Instance {
             handler: handler.to_owned(),
             config: config.to_string(),
             memory: Memory::new(function.to_string()),
+            tables: Tables::default(),
             note: None,
         };
         instance.init()?;
@@ -74,6 +86,58 @@ impl Instance {
     /// Calls the handler. What it emits is pushed to `outbox`; unless the outcome is [`Outcome::Ok`] what this call
     /// pushed is taken back. Does not allocate once warm, unless the call fails.
     pub fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
+        let handle = self.entry.handle;
+        let table = event_table(call.event);
+        let circumstances = Circumstances {
+            subject: Subject::Event(call.event),
+            stands_at: Some(call.stands_at),
+            attempt: call.attempt,
+            now_ms: call.now_ms,
+            deadline_ms: call.deadline_ms,
+        };
+        self.run(&circumstances, outbox, |author, call| {
+            // SAFETY: `run` calls back with what this entry's `init` made, and keeps other calls of it away; the tables
+            // and all they point to live until this returns.
+            unsafe { handle(author, &table, call) }
+        })
+    }
+
+    /// It has an `on_window`.
+    pub fn has_on_window(&self) -> bool {
+        self.entry.on_window.is_some()
+    }
+
+    /// Calls the handler with a window. All is as in [`Instance::call`], but that outputs under the key or at the time of
+    /// what is handled have the window's, spelt out. A handler that has no `on_window` rejects.
+    pub fn call_window(&mut self, call: &OfWindow<'_>, outbox: &mut Outbox) -> Outcome {
+        let Some(on_window) = self.entry.on_window else { return Outcome::Failed(OfWindow::refusal()) };
+        let mut tables = std::mem::take(&mut self.tables);
+        let table = tables.of(call.window);
+        let circumstances = Circumstances {
+            subject: Subject::Window(call.window),
+            stands_at: call.stands_at,
+            attempt: call.attempt,
+            now_ms: call.now_ms,
+            deadline_ms: call.deadline_ms,
+        };
+        let outcome = self.run(&circumstances, outbox, |author, call| {
+            // SAFETY: `run` calls back with what this entry's `init` made, and keeps other calls of it away; the tables
+            // and all they point to live until this returns.
+            unsafe { on_window(author, &table, call) }
+        });
+        tables.clear();
+        self.tables = tables;
+        outcome
+    }
+
+    /// Makes one call, whatever it is about: `enter` is the way into the handler.
+    #[inline]
+    fn run(
+        &mut self,
+        call: &Circumstances<'_>,
+        outbox: &mut Outbox,
+        enter: impl FnOnce(*mut c_void, &abi::Call) -> i32,
+    ) -> Outcome {
         let author = match self.author {
             Some(author) => author,
             None => match self.init() {
@@ -83,23 +147,8 @@ impl Instance {
         };
         let mark = outbox.mark();
         self.memory.begin();
-        let event = call.event;
-        let event_table = abi::Event {
-            size: size_of::<abi::Event>() as u32,
-            version: abi::VERSION,
-            source: abi::Slice::of(event.source.as_bytes()),
-            topic: abi::Slice::of(event.record.topic.as_bytes()),
-            partition: event.record.partition,
-            reserved: 0,
-            offset: event.record.offset,
-            timestamp_ms: event.record.timestamp_ms,
-            time_ms: event.time_ms,
-            key: abi::Slice::of_option(event.key.as_deref()),
-            data: abi::Slice::of_option(event.data.as_deref()),
-            content_type: abi::Slice::of_option(event.content_type.as_deref().map(str::as_bytes)),
-        };
         let function: *const [u8] = self.memory.function().as_bytes();
-        let mut frame = Frame::of_call(event, outbox, &mut self.memory, call.now_ms);
+        let mut frame = Frame::of_call(call.subject, outbox, &mut self.memory, call.now_ms);
         let call_table = abi::Call {
             size: size_of::<abi::Call>() as u32,
             version: abi::VERSION,
@@ -111,13 +160,11 @@ impl Instance {
             attempt: call.attempt,
             reserved: 0,
         };
-        if let Some(note) = &mut self.note {
-            let (topic, partition, offset) = call.stands_at;
+        if let (Some(note), Some((topic, partition, offset))) = (&mut self.note, call.stands_at) {
             note.begin(topic, partition, offset);
         }
-        // SAFETY: `author` came from this entry's `init` and was not dropped; the tables, the frame
-        // and all they point to live until this returns; `&mut self` keeps other calls away.
-        let status = unsafe { (self.entry.handle)(author, &event_table, &call_table) };
+        // `author` came from this entry's `init` and was not dropped; `&mut self` keeps other calls away.
+        let status = enter(author, &call_table);
         if let Some(note) = &self.note {
             note.end();
         }
@@ -187,5 +234,23 @@ impl Drop for Instance {
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Instance").field("handler", &self.handler).finish_non_exhaustive()
+    }
+}
+
+/// An event as the contract has it; it lives no longer than the event.
+pub(super) fn event_table(event: &Event<'_>) -> abi::Event {
+    abi::Event {
+        size: size_of::<abi::Event>() as u32,
+        version: abi::VERSION,
+        source: abi::Slice::of(event.source.as_bytes()),
+        topic: abi::Slice::of(event.record.topic.as_bytes()),
+        partition: event.record.partition,
+        reserved: 0,
+        offset: event.record.offset,
+        timestamp_ms: event.record.timestamp_ms,
+        time_ms: event.time_ms,
+        key: abi::Slice::of_option(event.key.as_deref()),
+        data: abi::Slice::of_option(event.data.as_deref()),
+        content_type: abi::Slice::of_option(event.content_type.as_deref().map(str::as_bytes)),
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Entry {
     pub init: unsafe extern "C" fn(*const abi::Setup, *mut *mut c_void) -> i32,
     pub handle: unsafe extern "C" fn(*mut c_void, *const abi::Event, *const abi::Call) -> i32,
     pub drop: unsafe extern "C" fn(*mut c_void),
+    pub on_window: Option<abi::OnWindowFn>,
 }
 
 /// More handlers than anybody writes by hand.
@@ -85,6 +86,14 @@ impl Plugin {
         self.find(entry).map(|(name, _)| name.as_str())
     }
 
+    /// Refuses the handler `entry` (default: the only one) if it has no `on_window`, which a function's window calls.
+    pub fn require_on_window(&self, entry: Option<&str>) -> Result<(), PluginError> {
+        match self.find(entry)? {
+            (_, Entry { on_window: Some(_), .. }) => Ok(()),
+            (name, _) => Err(PluginError::NoOnWindow { file: self.file.clone(), handler: name.clone() }),
+        }
+    }
+
     /// Makes an instance of the handler `entry` (default: the only one) for `function`.
     pub fn instance(
         &self,
@@ -140,21 +149,25 @@ fn read(file: &Path, table: *const abi::Plugin) -> Result<(String, Vec<(String, 
     let list = unsafe { std::slice::from_raw_parts(table.handlers, table.handler_count) };
     let mut handlers: Vec<(String, Entry)> = Vec::with_capacity(list.len());
     for (index, &handler) in list.iter().enumerate() {
-        check_head(file, &format!("the table of handler {index}"), handler, size_of::<abi::Handler>())?;
-        // SAFETY: aligned, of this version and at least this large; it lives as long as the process.
-        let handler: &'static abi::Handler = unsafe { &*handler };
+        check_head(file, &format!("the table of handler {index}"), handler, abi::Handler::FIRST_SIZE)?;
+        // SAFETY: aligned, of this version and at least this large; it lives as long as the process. No reference is
+        // made: it may be shorter than the table as it is known here.
+        let (name, init, handle, drop) =
+            unsafe { ((*handler).name, (*handler).init, (*handler).handle, (*handler).drop) };
+        // SAFETY: as above.
+        let on_window = unsafe { abi::Handler::on_window(handler) };
         // SAFETY: by the contract text that lives as long as the process.
-        let name = unsafe { handler.name.bytes() }.and_then(|name| std::str::from_utf8(name).ok());
+        let name = unsafe { name.bytes() }.and_then(|name| std::str::from_utf8(name).ok());
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(broken(format!("handler {index} has no name in UTF-8")));
         };
         if handlers.iter().any(|(known, _)| known == name) {
             return Err(broken(format!("two handlers are called `{name}`")));
         }
-        let (Some(init), Some(handle), Some(drop)) = (handler.init, handler.handle, handler.drop) else {
+        let (Some(init), Some(handle), Some(drop)) = (init, handle, drop) else {
             return Err(broken(format!("handler `{name}` lacks init, handle or drop")));
         };
-        handlers.push((name.to_owned(), Entry { init, handle, drop }));
+        handlers.push((name.to_owned(), Entry { init, handle, drop, on_window }));
     }
     Ok((made_with.into_owned(), handlers))
 }

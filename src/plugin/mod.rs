@@ -2,7 +2,7 @@
 //!
 //! A file is checked before it is loaded (`file`), copied to a private place named by its digest, and
 //! loaded from there for good (`load`). A worker thread makes itself an [`Instance`] of a handler and calls
-//! it with borrowed events (`instance`); the handler asks and answers through callbacks (`host`). The
+//! it with borrowed events (`instance`) and windows (`window`); the handler asks and answers through callbacks (`host`). The
 //! [`Registry`] says which plugin a function runs now, so that a new version takes over between two cuts.
 //! [`build_crate`] makes a plugin from its crate.
 //!
@@ -18,6 +18,7 @@ mod instance;
 mod load;
 mod notes;
 mod registry;
+mod window;
 
 pub use build::{BuildError, Profile, build_crate};
 pub use error::PluginError;
@@ -25,3 +26,4 @@ pub use instance::{Call, Instance};
 pub use load::Plugin;
 pub use notes::{Notes, Slot};
 pub use registry::{Current, Registry};
+pub use window::OfWindow;

@@ -15,7 +15,8 @@
 //!   version, so a reader looks at `size` before it reads a field that the first release of that
 //!   version did not have, and ignores what lies beyond what it knows. Anything else is a new [`VERSION`]. Only
 //!   `size` and `version` of [`Plugin`] and the name [`SYMBOL`] stay as they are for ever: by them a
-//!   host tells an old plugin from a broken one.
+//!   host tells an old plugin from a broken one. A list of such tables is one of pointers, since only
+//!   their owner knows how far apart they are.
 //! - **One call at a time.** An instance may move to another thread between calls, but no two calls
 //!   of it overlap. Callbacks are for the calling thread, while the call lasts.
 //! - **Nothing unwinds across.** No panic and no exception may leave a plugin's function.
@@ -33,28 +34,29 @@ pub const SYMBOL: &str = "tidemill_plugin";
 /// The type of the exported function. What it returns lives as long as the process.
 pub type PluginFn = unsafe extern "C" fn() -> *const Plugin;
 
-/// Result of `init` and `handle`: done.
+/// Result of `init`, `handle` and `on_window`: done.
 pub const OK: i32 = 0;
-/// Result of `handle`: deliberately not handled; what it emitted is dropped, the event is counted.
+/// Result of `handle` and `on_window`: deliberately not handled; what it emitted is dropped, the event or window is
+/// counted.
 pub const SKIP: i32 = 1;
-/// Result of `init` and `handle`: it may go well later. Say why with [`Host::fail`].
+/// Result of `init`, `handle` and `on_window`: it may go well later. Say why with [`Host::fail`].
 pub const RETRY: i32 = 2;
-/// Result of `init` and `handle`: it will never go well. Say why with [`Host::fail`].
+/// Result of `init`, `handle` and `on_window`: it will never go well. Say why with [`Host::fail`].
 pub const REJECT: i32 = 3;
-/// Result of `init` and `handle`: the handler's code broke (a panic that was caught). The instance
+/// Result of `init`, `handle` and `on_window`: the handler's code broke (a panic that was caught). The instance
 /// is dropped and a new one made before the next call.
 pub const PANIC: i32 = 4;
 
 /// Answer of a callback: done, or found.
 pub const FOUND: i32 = 0;
-/// Answer of `header` and `attribute`: there is none.
+/// Answer of `header`, `attribute` and their like for windows: there is none.
 pub const ABSENT: i32 = 1;
 /// Answer of `emit`: it does not fit, nothing was emitted.
 pub const TOO_LARGE: i32 = 2;
 /// Answer of `emit`: text is not UTF-8, or a field has no meaning; nothing was emitted.
 pub const INVALID: i32 = 3;
 
-/// [`Output::key_kind`]: the key of the event that is being handled.
+/// [`Output::key_kind`]: the key of the event, or of the window, that is being handled.
 pub const KEY_OF_EVENT: u32 = 0;
 /// [`Output::key_kind`]: Kafka's null key.
 pub const KEY_NULL: u32 = 1;
@@ -134,7 +136,8 @@ unsafe impl Sync for Plugin {}
 
 /// One handler of a plugin. Owned by the plugin, lives as long as the process.
 ///
-/// Later releases append functions for windows and timers.
+/// The first release of this version ended with `drop`: see [`Handler::FIRST_SIZE`]. Later releases append functions
+/// for timers.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Handler {
@@ -153,6 +156,33 @@ pub struct Handler {
         Option<unsafe extern "C" fn(instance: *mut c_void, event: *const Event, call: *const Call) -> i32>,
     /// Destroys an instance that `init` made. Called once.
     pub drop: Option<unsafe extern "C" fn(instance: *mut c_void)>,
+    /// Handles a window that gives its result; null: the handler takes no windows. Answers as `handle` does. `window`
+    /// and `call` are valid until it returns.
+    pub on_window: Option<OnWindowFn>,
+}
+
+/// The type of [`Handler::on_window`].
+pub type OnWindowFn =
+    unsafe extern "C" fn(instance: *mut c_void, window: *const Window, call: *const Call) -> i32;
+
+impl Handler {
+    /// How large the table was in the first release of this version: the least that a host takes.
+    pub const FIRST_SIZE: usize = core::mem::offset_of!(Self, on_window);
+
+    /// What [`Handler::on_window`] is, `None` too in a table that ends before it.
+    ///
+    /// # Safety
+    /// `table` points to a table of this version that has at least [`Handler::FIRST_SIZE`] bytes, and as many as it
+    /// says.
+    pub const unsafe fn on_window(table: *const Self) -> Option<OnWindowFn> {
+        // SAFETY: the caller's promise; `size` comes first.
+        let size = unsafe { (*table).size };
+        if (size as usize) < Self::FIRST_SIZE + size_of::<Option<OnWindowFn>>() {
+            return None;
+        }
+        // SAFETY: the table reaches beyond the field.
+        unsafe { (*table).on_window }
+    }
 }
 
 // SAFETY: tables are constant data.
@@ -208,6 +238,37 @@ pub struct Event {
     pub content_type: Slice,
 }
 
+/// One window that gives its result.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// `sizeof` of this struct as the host was compiled.
+    pub size: u32,
+    /// The host's [`VERSION`].
+    pub version: u32,
+    /// The key whose events it holds; never absent.
+    pub key: Slice,
+    /// Where it begins, milliseconds since the epoch; may lie before it.
+    pub start_ms: i64,
+    /// Where it ends, milliseconds since the epoch; whether the end is in it depends on its kind.
+    pub end_ms: i64,
+    /// Event time of the result, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// Why it gives a result: `close`, `update`, `count`, `complete` or `timeout`; later releases may add words.
+    pub fired: Slice,
+    /// What was made of its events, one JSON object with a field an aggregate; absent: it holds the events themselves.
+    pub aggregates: Slice,
+    /// `event_count` pointers to the events that it holds, by (time, source, partition, offset). Their headers and
+    /// attributes are asked for with [`Host::window_header`] and [`Host::window_attribute`].
+    pub events: *const *const Event,
+    /// How many events; 0 where there are aggregates instead.
+    pub event_count: usize,
+    /// `missing_count` names of the needed sources that have no event.
+    pub missing: *const Slice,
+    /// How many of them.
+    pub missing_count: usize,
+}
+
 /// The circumstances of a call, whatever is called.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -235,7 +296,8 @@ pub struct Call {
 /// The host's callbacks: constant data of the host. Each takes the `context` of the [`Call`] or
 /// [`Setup`] it belongs to.
 ///
-/// Later releases append functions for state, timers and tables.
+/// The first release of this version ended with `fail`: see [`Host::FIRST_SIZE`]. Later releases append functions for
+/// state, timers and tables.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Host {
@@ -244,10 +306,10 @@ pub struct Host {
     /// The host's [`VERSION`].
     pub version: u32,
     /// The header at `index`, in the record's order: [`FOUND`] and `*out` filled in, or
-    /// [`ABSENT`] past the end. Valid until the call ends.
+    /// [`ABSENT`] past the end, and in a call with a window. Valid until the call ends.
     pub header: unsafe extern "C" fn(context: *mut c_void, index: usize, out: *mut Header) -> i32,
-    /// The CloudEvents attribute `name` as text: [`FOUND`] and `*out` filled in, or [`ABSENT`].
-    /// Valid until the call ends.
+    /// The CloudEvents attribute `name` as text: [`FOUND`] and `*out` filled in, or [`ABSENT`], as always in
+    /// a call with a window. Valid until the call ends.
     pub attribute: unsafe extern "C" fn(context: *mut c_void, name: Slice, out: *mut Slice) -> i32,
     /// Stages an output, copied: [`FOUND`], [`TOO_LARGE`] or [`INVALID`]. Written if the call
     /// returns [`OK`], dropped otherwise.
@@ -259,6 +321,19 @@ pub struct Host {
     pub count: unsafe extern "C" fn(context: *mut c_void, name: Slice, by: u64),
     /// Says why the call is about to return [`RETRY`], [`REJECT`] or [`PANIC`]; copied, the last one counts.
     pub fail: unsafe extern "C" fn(context: *mut c_void, failure: *const Failure),
+    /// [`Host::header`] of the event at `event` of [`Window::events`]; [`ABSENT`] past their end too, and in a call
+    /// without a window. A host that calls `on_window` has it.
+    pub window_header:
+        unsafe extern "C" fn(context: *mut c_void, event: usize, index: usize, out: *mut Header) -> i32,
+    /// [`Host::attribute`] of the event at `event` of [`Window::events`]; [`ABSENT`] past their end too, and in a call
+    /// without a window. A host that calls `on_window` has it.
+    pub window_attribute:
+        unsafe extern "C" fn(context: *mut c_void, event: usize, name: Slice, out: *mut Slice) -> i32,
+}
+
+impl Host {
+    /// How large the table was in the first release of this version: a plugin finds at least this much.
+    pub const FIRST_SIZE: usize = core::mem::offset_of!(Self, window_header);
 }
 
 /// One header of a record, in or out.
@@ -271,7 +346,8 @@ pub struct Header {
     pub value: Slice,
 }
 
-/// One output. All zeros but `size` and `version` is a tombstone under the event's key at the event's time.
+/// One output. All zeros but `size` and `version` is a tombstone under the key and at the time of the event, or of the
+/// window, that is being handled.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -283,7 +359,8 @@ pub struct Output {
     pub key_kind: u32,
     /// Not 0: `timestamp_ms` counts.
     pub has_timestamp: u32,
-    /// Kafka timestamp, milliseconds since the epoch, not negative. Without one: the event's time.
+    /// Kafka timestamp, milliseconds since the epoch, not negative. Without one: the time of the event
+    /// or the window.
     pub timestamp_ms: i64,
     /// The sink it is addressed to; absent: each sink whose filters take it.
     pub sink: Slice,

@@ -50,15 +50,19 @@ fn the_c_header_has_the_layout_of_the_rust_tables() {
         size, version, key_kind, has_timestamp, timestamp_ms, sink, key, value, content_type, headers, header_count
     });
     table!(failure, Failure = "tidemill_failure" { size, version, message, code, retry_after_ms });
-    table!(host, Host = "tidemill_host" { size, version, header, attribute, emit, log, count, fail });
+    table!(host, Host = "tidemill_host" { size, version, header, attribute, emit, log, count, fail, window_header, window_attribute });
     table!(setup, Setup = "tidemill_setup" { size, version, host, context, function, handler, config });
     table!(event, Event = "tidemill_event" {
         size, version, source, topic, partition, reserved, offset, timestamp_ms, time_ms, key, data, content_type
     });
+    table!(window, Window = "tidemill_window" {
+        size, version, key, start_ms, end_ms, time_ms, fired, aggregates, events, event_count, missing,
+        missing_count
+    });
     table!(call, Call = "tidemill_call" {
         size, version, host, context, function, now_ms, deadline_ms, attempt, reserved
     });
-    table!(handler, Handler = "tidemill_handler" { size, version, name, init, handle, drop });
+    table!(handler, Handler = "tidemill_handler" { size, version, name, init, handle, drop, on_window });
     table!(plugin, Plugin = "tidemill_plugin_table" { size, version, made_with, handlers, handler_count });
     let constants = constants!(VERSION OK SKIP RETRY REJECT PANIC FOUND ABSENT TOO_LARGE INVALID KEY_OF_EVENT
         KEY_NULL KEY_BYTES LOG_ERROR LOG_WARN LOG_INFO LOG_DEBUG);
@@ -72,6 +76,7 @@ fn the_c_header_has_the_layout_of_the_rust_tables() {
         host,
         setup,
         event,
+        window,
         call,
     ]
     .concat()

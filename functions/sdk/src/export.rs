@@ -109,6 +109,7 @@ pub const fn table<H: Handler>(name: &'static str) -> abi::Handler {
         init: Some(init::<H>),
         handle: Some(handle::<H>),
         drop: Some(drop_instance::<H>),
+        on_window: None,
     }
 }
 

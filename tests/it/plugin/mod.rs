@@ -3,6 +3,7 @@
 mod calls;
 mod files;
 mod swap;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

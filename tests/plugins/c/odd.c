@@ -47,7 +47,12 @@ int32_t handle(void *instance, const tidemill_event *event, const tidemill_call 
 static void drop(void *instance) { (void)instance; }
 
 static const tidemill_handler handler = {
-    sizeof(tidemill_handler), TIDEMILL_VERSION, TEXT(NAME), init, HANDLE, drop,
+    .size = sizeof(tidemill_handler),
+    .version = TIDEMILL_VERSION,
+    .name = TEXT(NAME),
+    .init = init,
+    .handle = HANDLE,
+    .drop = drop,
 };
 
 static const tidemill_handler *const handlers[] = {&handler, &handler};

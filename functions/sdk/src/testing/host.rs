@@ -31,6 +31,8 @@ static HOST: abi::Host = abi::Host {
     log,
     count,
     fail,
+    window_header,
+    window_attribute,
 };
 
 /// Makes an instance.
@@ -138,6 +140,14 @@ unsafe extern "C" fn attribute(context: *mut c_void, name: abi::Slice, out: *mut
     let Some(value) = value else { return abi::ABSENT };
     *out = abi::Slice::of(value.as_bytes());
     abi::FOUND
+}
+
+unsafe extern "C" fn window_header(_: *mut c_void, _: usize, _: usize, _: *mut abi::Header) -> i32 {
+    abi::ABSENT
+}
+
+unsafe extern "C" fn window_attribute(_: *mut c_void, _: usize, _: abi::Slice, _: *mut abi::Slice) -> i32 {
+    abi::ABSENT
 }
 
 unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i32 {
