@@ -1,4 +1,4 @@
-//! What a handler may do besides looking at its event.
+//! What a handler may do besides looking at its event or window.
 
 use std::ffi::c_void;
 use std::fmt::{self, Write as _};
@@ -8,7 +8,7 @@ use tidemill_abi as abi;
 
 use crate::event::text;
 use crate::out::{not_json, output};
-use crate::{AsKey, Failure, Out};
+use crate::{AsKey, Event, Failure, Out, Window};
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,19 +35,26 @@ pub(crate) struct Scratch {
 // SAFETY: the pointers in `headers` are only read while `Out::lend` runs, on one thread.
 unsafe impl Send for Scratch {}
 
+/// What a call is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Event(&'a Event<'a>),
+    Window(&'a Window<'a>),
+}
+
 /// Emits, clock, log and counters of one call.
 pub struct Context<'a> {
     call: &'a abi::Call,
-    event: &'a abi::Event,
+    subject: Subject<'a>,
     scratch: &'a mut Scratch,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(call: &'a abi::Call, event: &'a abi::Event, scratch: &'a mut Scratch) -> Self {
-        Self { call, event, scratch }
+    pub(crate) fn new(call: &'a abi::Call, subject: Subject<'a>, scratch: &'a mut Scratch) -> Self {
+        Self { call, subject, scratch }
     }
 
-    /// Emits `value` as JSON under `key`, to each sink whose filters take it, at the event's time.
+    /// Emits `value` as JSON under `key`, to each sink whose filters take it, at the time of the event or the window.
     ///
     /// # Errors
     /// A reject when the value has no form in JSON or does not fit. Pass it on with `?`.
@@ -101,16 +108,22 @@ impl<'a> Context<'a> {
         self.call.deadline_ms
     }
 
-    /// Which attempt at this event this is; the first is 1.
+    /// Which attempt at this event or window this is; the first is 1.
     pub fn attempt(&self) -> u32 {
         self.call.attempt
     }
 
-    /// `function/topic/partition/offset` of the event: the same in every attempt and after every restart. Give
-    /// it to services that tell repeated requests by a key.
+    /// `function/topic/partition/offset` of the event, `function/key/start/end/digest` of the window, where the digest is
+    /// of what it holds: the same in every attempt and after every restart. Give it to services that tell repeated
+    /// requests by a key.
     pub fn idempotency_key(&self) -> String {
-        let topic = text(self.event.topic).unwrap_or_default();
-        format!("{}/{topic}/{}/{}", self.function(), self.event.partition, self.event.offset)
+        let function = self.function();
+        match self.subject {
+            Subject::Event(event) => {
+                format!("{function}/{}/{}/{}", event.topic(), event.partition(), event.offset())
+            }
+            Subject::Window(window) => format!("{function}/{}", window.name()),
+        }
     }
 
     /// Writes a line to Tidemill's log. Long lines are cut, and too many in a second are dropped and counted.

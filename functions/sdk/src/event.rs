@@ -1,5 +1,5 @@
-//! The event that is being handled: a view of what the host holds. Headers and attributes are asked
-//! for one by one, since most handlers want few of them or none.
+//! An event that is being handled, by itself or in a window: a view of what the host holds. Headers and attributes are
+//! asked for one by one, since most handlers want few of them or none.
 
 use serde::Deserialize;
 use tidemill_abi as abi;
@@ -11,6 +11,8 @@ use crate::Failure;
 pub struct Event<'a> {
     raw: &'a abi::Event,
     call: &'a abi::Call,
+    /// Its place in the window that the call is about; `None`: the call is about this event.
+    place: Option<usize>,
 }
 
 /// One header of an event.
@@ -24,7 +26,11 @@ pub struct Header<'a> {
 
 impl<'a> Event<'a> {
     pub(crate) fn new(raw: &'a abi::Event, call: &'a abi::Call) -> Self {
-        Self { raw, call }
+        Self { raw, call, place: None }
+    }
+
+    pub(crate) fn of_window(raw: &'a abi::Event, call: &'a abi::Call, place: usize) -> Self {
+        Self { raw, call, place: Some(place) }
     }
 
     /// The payload decoded from JSON. Use a type with borrowed fields to save copies.
@@ -77,9 +83,17 @@ impl<'a> Event<'a> {
     /// that came as no CloudEvent has ones made up from topic, key and time.
     pub fn attribute(&self, name: &str) -> Option<&'a str> {
         let mut out = abi::Slice::ABSENT;
-        // SAFETY: the host's callback takes its own context and fills in `out`.
-        let found =
-            unsafe { (self.host().attribute)(self.call.context, abi::Slice::of(name.as_bytes()), &mut out) };
+        let (host, context) = (self.call.host, self.call.context);
+        let name = abi::Slice::of(name.as_bytes());
+        // SAFETY: the contract: a call's host table is valid while the call lasts, and has the callbacks for windows if the
+        // call is about one; each takes its own context and fills in `out`. No reference to the table is made: an older
+        // host's is shorter.
+        let found = unsafe {
+            match self.place {
+                None => ((*host).attribute)(context, name, &mut out),
+                Some(place) => ((*host).window_attribute)(context, place, name, &mut out),
+            }
+        };
         if found == abi::FOUND { text(out) } else { None }
     }
 
@@ -127,15 +141,16 @@ impl<'a> Event<'a> {
 
     fn header_at(&self, index: usize) -> Option<Header<'a>> {
         let mut out = abi::Header { name: abi::Slice::ABSENT, value: abi::Slice::ABSENT };
-        // SAFETY: the host's callback takes its own context and fills in `out`.
-        let found = unsafe { (self.host().header)(self.call.context, index, &mut out) };
+        let (host, context) = (self.call.host, self.call.context);
+        // SAFETY: as in `attribute`.
+        let found = unsafe {
+            match self.place {
+                None => ((*host).header)(context, index, &mut out),
+                Some(place) => ((*host).window_header)(context, place, index, &mut out),
+            }
+        };
         (found == abi::FOUND)
             .then(|| Header { name: text(out.name).unwrap_or_default(), value: bytes(out.value) })
-    }
-
-    fn host(&self) -> &'a abi::Host {
-        // SAFETY: the contract: a call's host table is valid while the call lasts.
-        unsafe { &*self.call.host }
     }
 }
 

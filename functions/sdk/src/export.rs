@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -10,11 +11,12 @@ use tidemill_abi as abi;
 
 pub use tidemill_abi::{Handler as HandlerTable, Plugin as PluginTable};
 
-use crate::context::Scratch;
-use crate::{Context, Done, Event, Failure, FailureKind, Handler, Setup};
+use crate::context::{Scratch, Subject};
+use crate::{Context, Done, Event, Failure, FailureKind, Handler, OnWindow, Outcome, Setup, Window};
 
 /// Exports handlers from a plugin: `"name" => Type` for a [`Handler`], `"name" => fn path` for a plain
 /// function `fn(&Event, &mut Context) -> Outcome`. Once per crate; the manifest's `entry` chooses by name.
+/// A type that is [`OnWindow`] is called with windows too.
 ///
 /// The crate is a `cdylib` (add `rlib` if its own integration tests import it).
 ///
@@ -54,11 +56,16 @@ macro_rules! export {
                 $function(event, ctx)
             }
         }
-        static TABLE: $crate::export::HandlerTable = $crate::export::table::<Plain>($name);
+        static TABLE: $crate::export::HandlerTable = $crate::export::table::<Plain>($name, None);
         &TABLE
     }};
     (@table (typed $name:literal $handler:ty)) => {{
-        static TABLE: $crate::export::HandlerTable = $crate::export::table::<$handler>($name);
+        #[allow(unused_imports, reason = "needed by handlers that take no windows")]
+        use $crate::export::TakesNoWindows as _;
+        static TABLE: $crate::export::HandlerTable = $crate::export::table::<$handler>(
+            $name,
+            $crate::export::Probe::<$handler>::ON_WINDOW,
+        );
         &TABLE
     }};
     (@list [$($done:tt)+]) => {
@@ -100,8 +107,26 @@ pub const fn plugin(handlers: &'static [&'static abi::Handler]) -> abi::Plugin {
     }
 }
 
+/// Finds out whether a handler takes windows: `Probe::<H>::ON_WINDOW` is the constant of the type itself if `H` is
+/// [`OnWindow`], since what a type has goes before what its traits have, else that of [`TakesNoWindows`]. Only where `H` is
+/// spelt out, as in the macro: in generic code it would be the trait's for all.
+pub struct Probe<H>(PhantomData<H>);
+
+impl<H: OnWindow> Probe<H> {
+    /// The way into `on_window`.
+    pub const ON_WINDOW: Option<abi::OnWindowFn> = Some(on_window::<H>);
+}
+
+/// What a [`Probe`] falls back to.
+pub trait TakesNoWindows {
+    /// None.
+    const ON_WINDOW: Option<abi::OnWindowFn> = None;
+}
+
+impl<H> TakesNoWindows for Probe<H> {}
+
 /// The table of one handler.
-pub const fn table<H: Handler>(name: &'static str) -> abi::Handler {
+pub const fn table<H: Handler>(name: &'static str, on_window: Option<abi::OnWindowFn>) -> abi::Handler {
     abi::Handler {
         size: size_of::<abi::Handler>() as u32,
         version: abi::VERSION,
@@ -109,7 +134,7 @@ pub const fn table<H: Handler>(name: &'static str) -> abi::Handler {
         init: Some(init::<H>),
         handle: Some(handle::<H>),
         drop: Some(drop_instance::<H>),
-        on_window: None,
+        on_window,
     }
 }
 
@@ -134,17 +159,38 @@ unsafe extern "C" fn handle<H: Handler>(
     event: *const abi::Event,
     call: *const abi::Call,
 ) -> i32 {
-    // An instance may be called on another thread than the one that made it.
-    ON_HOST_THREAD.set(true);
     // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `event`
     // and `call` are valid until this returns.
     let (hosted, event, call) = unsafe { (&mut *instance.cast::<Hosted<H>>(), &*event, &*call) };
-    let Hosted { handler, scratch } = hosted;
-    // What a panic leaves half done in the handler is never seen again: the host drops the instance.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        handler.handle(&Event::new(event, call), &mut Context::new(call, event, scratch))
-    }));
-    match outcome {
+    end(call, || {
+        let event = Event::new(event, call);
+        hosted.handler.handle(&event, &mut Context::new(call, Subject::Event(&event), &mut hosted.scratch))
+    })
+}
+
+/// The way into a handler's `on_window`.
+pub(crate) unsafe extern "C" fn on_window<H: OnWindow>(
+    instance: *mut c_void,
+    window: *const abi::Window,
+    call: *const abi::Call,
+) -> i32 {
+    // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `window`
+    // and `call` are valid until this returns.
+    let (hosted, window, call) = unsafe { (&mut *instance.cast::<Hosted<H>>(), &*window, &*call) };
+    end(call, || {
+        let window = Window::new(window, call);
+        let context = &mut Context::new(call, Subject::Window(&window), &mut hosted.scratch);
+        hosted.handler.on_window(&window, context)
+    })
+}
+
+/// Makes a call and says how it ended. What a panic leaves half done in the handler is never seen again: the host drops
+/// the instance.
+#[inline]
+fn end(call: &abi::Call, run: impl FnOnce() -> Outcome) -> i32 {
+    // An instance may be called on another thread than the one that made it.
+    ON_HOST_THREAD.set(true);
+    match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(Done::Ok)) => abi::OK,
         Ok(Ok(Done::Skip)) => abi::SKIP,
         Ok(Err(failure)) => report(call.host, call.context, &failure),

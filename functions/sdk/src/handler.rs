@@ -5,7 +5,7 @@ use tidemill_abi as abi;
 
 use crate::context::log;
 use crate::event::text;
-use crate::{Context, Event, Failure, Level, Outcome};
+use crate::{Context, Event, Failure, Level, Outcome, Window};
 
 /// A function's code. One instance per worker thread; see the [crate] for an example.
 ///
@@ -15,8 +15,24 @@ pub trait Handler: Sized + Send + 'static {
     /// the function from starting: a reject for good, a retry until it goes well.
     fn init(setup: &Setup<'_>) -> Result<Self, Failure>;
 
-    /// Handles one event.
-    fn handle(&mut self, event: &Event<'_>, ctx: &mut Context<'_>) -> Outcome;
+    /// Handles one event. Left out, it rejects: a handler of a function with a window needs [`OnWindow`] instead.
+    fn handle(&mut self, event: &Event<'_>, ctx: &mut Context<'_>) -> Outcome {
+        let _ = (event, ctx);
+        Err(Failure::reject(
+            "this handler has no `handle`: it is for a function that has a `window` in its manifest",
+        ))
+    }
+}
+
+/// A [`Handler`] of a function with a `window`: called with each window that gives its result, while the function's single
+/// events only go into windows. [`export!`](crate::export) finds out by itself that a handler has this.
+///
+/// As in [`Handler::handle`] what is emitted is written if the call ends well, with the progress that goes with it, and dropped
+/// if not. Outputs under [`Key::OfEvent`](crate::Key) have the window's key, those that say no time its
+/// [`time_ms`](Window::time_ms).
+pub trait OnWindow: Handler {
+    /// Handles one window.
+    fn on_window(&mut self, window: &Window<'_>, ctx: &mut Context<'_>) -> Outcome;
 }
 
 /// What [`Handler::init`] is given.

@@ -1,6 +1,6 @@
 //! What authors of Tidemill handlers import.
 //!
-//! A handler is a type that is made once per worker thread and called once per event:
+//! A handler is a type that is made once per worker thread and called once per event (or [window](#windows)):
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -42,17 +42,65 @@
 //! receipts.expect_nothing_more();
 //! ```
 //!
-//! What a call emits is written together with the event's offset, or not at all: a call that ends in
+//! What a call emits is written together with the event's offset (a window's with its state), or not at all: a call that ends in
 //! a [`Failure`] leaves nothing. Every instance belongs to one thread at a time, so a handler needs no
 //! locks; what it keeps in `self` is lost on a restart and not shared between workers, so keep there
 //! only what can be made again (clients, caches, compiled patterns).
+//!
+//! # Windows
+//!
+//! A function with a `window` in its manifest gathers events by key and time. Its handler is [`OnWindow`] and is called once
+//! for each window that gives its result:
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tidemill_sdk::{Context, Done, Failure, Handler, OnWindow, Outcome, Setup, Window};
+//!
+//! #[derive(Deserialize)]
+//! struct Ride<'a> { id: &'a str }
+//!
+//! #[derive(Deserialize)]
+//! struct Payment { amount: f64 }
+//!
+//! #[derive(Serialize)]
+//! struct Paid<'a> { ride: &'a str, amount: f64 }
+//!
+//! struct Match;
+//!
+//! impl Handler for Match {
+//!     fn init(_: &Setup) -> Result<Self, Failure> { Ok(Self) }
+//! }
+//!
+//! impl OnWindow for Match {
+//!     fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+//!         let ride: Ride = window.one("ride")?.json()?; // not exactly one rejects
+//!         let payment: Payment = window.one("payment")?.json()?;
+//!         ctx.emit(window.key(), &Paid { ride: ride.id, amount: payment.amount })?;
+//!         Ok(Done::Ok)
+//!     }
+//! }
+//!
+//! tidemill_sdk::export! { "match" => Match }
+//!
+//! // and its test:
+//! use serde_json::json;
+//! use tidemill_sdk::testing::{Given, GivenWindow, Harness};
+//!
+//! let mut matches = Harness::<Match>::new(()).strict();
+//! let ride = Given::json("ada", &json!({ "id": "r-7" }));
+//! let payment = Given::json("ada", &json!({ "amount": 12.5 }));
+//! matches.expect_ok_window(GivenWindow::of("ada").event("ride", ride.clone()).event("payment", payment));
+//! matches.expect_emit("ada", &json!({ "ride": "r-7", "amount": 12.5 }));
+//! matches.expect_reject_window(GivenWindow::of("ada").event("ride", ride).missing("payment"));
+//! matches.expect_nothing_more();
+//! ```
 //!
 //! # How a call ends
 //!
 //! | returned | what happens |
 //! |---|---|
 //! | `Ok(Done::Ok)` | what was emitted is written |
-//! | `Ok(Done::Skip)` | nothing is written, the event counts as skipped |
+//! | `Ok(Done::Skip)` | nothing is written, the event or window counts as skipped |
 //! | [`Failure::retry`], an [`io::Error`](std::io::Error) through `?`, [`.or_retry()?`](OrFail::or_retry) | tried again later, then a dead letter |
 //! | [`Failure::reject`], a decode error through `?`, [`.or_reject()?`](OrFail::or_reject) | a dead letter at once |
 //! | a panic | tried again with a new instance, then a dead letter; neighbours do not notice |
@@ -66,12 +114,14 @@ mod failure;
 mod handler;
 mod out;
 pub mod testing;
+mod window;
 
 pub use context::{Context, Level};
 pub use event::{Event, Header};
 pub use failure::{Done, Failure, FailureKind, OrFail, Outcome};
-pub use handler::{Handler, Setup};
+pub use handler::{Handler, OnWindow, Setup};
 pub use out::{AsKey, Key, Out};
+pub use window::{FiredBy, Window};
 
 /// The serde_json that this crate speaks, for `json!` and `Value`.
 pub use serde_json;

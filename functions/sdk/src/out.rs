@@ -11,7 +11,7 @@ use crate::Failure;
 /// The key of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The key of the event that is being handled.
+    /// The key of the event, or of the window, that is being handled.
     OfEvent,
     /// Kafka's null key.
     Null,
@@ -152,7 +152,8 @@ impl Out {
         self
     }
 
-    /// With this Kafka timestamp, milliseconds since the epoch, instead of the event's time.
+    /// With this Kafka timestamp, milliseconds since the epoch, instead of the time of the event or
+    /// the window.
     #[must_use]
     pub fn at(mut self, time_ms: i64) -> Self {
         self.at = Some(time_ms);

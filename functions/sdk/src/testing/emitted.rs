@@ -13,7 +13,7 @@ pub struct Emitted {
     pub value: Option<Vec<u8>>,
     /// Its media type, if the handler said one.
     pub content_type: Option<String>,
-    /// Its Kafka timestamp, if the handler said one; else it gets the event's time.
+    /// Its Kafka timestamp, if the handler said one; else it gets the event's or the window's time.
     pub time_ms: Option<i64>,
     /// Its headers in order; attributes are those named `ce_…`.
     pub headers: Vec<(String, Option<Vec<u8>>)>,

@@ -21,6 +21,7 @@
 
 mod emitted;
 mod given;
+mod given_window;
 mod host;
 
 use std::cell::Cell;
@@ -32,10 +33,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tidemill_abi as abi;
 
-use crate::{AsKey, Context, Event, Failure, FailureKind, Handler, Key, Level, Outcome, Setup, export};
+use crate::{
+    AsKey, Context, Done, Event, Failure, FailureKind, Handler, Key, Level, OnWindow, Outcome, Setup, export,
+};
 
 pub use emitted::Emitted;
 pub use given::Given;
+pub use given_window::GivenWindow;
+use host::Frame;
 
 /// A handler under test. Its clock starts at 2026-01-01T00:00:00Z and moves only when the test moves it.
 pub struct Harness<H: Handler> {
@@ -84,7 +89,7 @@ impl<H: Handler> Harness<H> {
 
     fn make(config: String, function: Option<PlainFunction>) -> Result<Self, Failure> {
         let mut harness = Self {
-            table: export::table::<H>("test"),
+            table: export::table::<H>("test", None),
             config,
             function,
             instance: std::ptr::null_mut(),
@@ -100,7 +105,7 @@ impl<H: Handler> Harness<H> {
         Ok(harness)
     }
 
-    /// From now on each event is delivered twice to the instance, and once more to a fresh one: all three must
+    /// From now on each event or window is delivered twice to the instance, and once more to a fresh one: all three must
     /// end and emit alike. A handler that fails here keeps something in `self` that a redelivery or
     /// a restart would betray.
     #[must_use]
@@ -117,19 +122,9 @@ impl<H: Handler> Harness<H> {
         let offset = given.offset.unwrap_or(self.next_offset);
         self.next_offset = self.next_offset.max(offset + 1);
         let given = given.placed(offset, self.now_ms);
-        let first = self.run(self.instance, &given);
-        self.renew_after_panic(&first);
-        if self.strict {
-            let again = self.run(self.instance, &given);
-            self.renew_after_panic(&again);
-            assert_same("delivered a second time", &first, &again);
-            let fresh = self.init().unwrap_or_else(|failure| panic!("init failed: {failure}"));
-            let elsewhere = self.run(fresh, &given);
-            self.drop_instance(fresh);
-            assert_same("delivered to a fresh instance", &first, &elsewhere);
-        }
-        self.emitted.extend(first.emitted);
-        first.outcome
+        let handle = self.table.handle.expect("the tables of this crate are whole");
+        let deadline_ms = self.now_ms + TIMEOUT_MS;
+        self.deliver("the event", |instance| host::handle(handle, instance, &given, deadline_ms))
     }
 
     /// Delivers an event that must be handled.
@@ -137,8 +132,7 @@ impl<H: Handler> Harness<H> {
     /// # Panics
     /// When the call ends otherwise.
     pub fn expect_ok(&mut self, given: Given) {
-        let outcome = self.send(given);
-        assert!(matches!(outcome, Ok(crate::Done::Ok)), "expected Ok, got {outcome:?}");
+        expect_done(self.send(given), Done::Ok);
     }
 
     /// Delivers an event that must be skipped.
@@ -146,8 +140,7 @@ impl<H: Handler> Harness<H> {
     /// # Panics
     /// When the call ends otherwise.
     pub fn expect_skip(&mut self, given: Given) {
-        let outcome = self.send(given);
-        assert!(matches!(outcome, Ok(crate::Done::Skip)), "expected Skip, got {outcome:?}");
+        expect_done(self.send(given), Done::Skip);
     }
 
     /// Delivers an event that must be rejected; returns why.
@@ -155,7 +148,7 @@ impl<H: Handler> Harness<H> {
     /// # Panics
     /// When the call ends otherwise.
     pub fn expect_reject(&mut self, given: Given) -> Failure {
-        self.expect_failure(given, "a reject", |kind| matches!(kind, FailureKind::Reject(_)))
+        expect_reject(self.send(given))
     }
 
     /// Delivers an event that must be tried again; returns why.
@@ -163,14 +156,7 @@ impl<H: Handler> Harness<H> {
     /// # Panics
     /// When the call ends otherwise.
     pub fn expect_retry(&mut self, given: Given) -> Failure {
-        self.expect_failure(given, "a retry", |kind| matches!(kind, FailureKind::Retry(_)))
-    }
-
-    fn expect_failure(&mut self, given: Given, what: &str, is: impl Fn(&FailureKind) -> bool) -> Failure {
-        match self.send(given) {
-            Err(failure) if is(failure.kind()) => failure,
-            outcome => panic!("expected {what}, got {outcome:?}"),
-        }
+        expect_retry(self.send(given))
     }
 
     /// The oldest output not yet taken by an `expect_` must have this key and JSON value. Returns it, for a
@@ -258,13 +244,30 @@ impl<H: Handler> Harness<H> {
         made
     }
 
-    fn run(&mut self, instance: *mut c_void, given: &given::Placed) -> Run {
-        let (outcome, frame) = host::handle(&self.table, instance, given, self.now_ms + TIMEOUT_MS);
+    /// Calls the handler, if the harness is strict three times in all.
+    fn deliver<'g>(&mut self, what: &str, call: impl Fn(*mut c_void) -> (Outcome, Frame<'g>)) -> Outcome {
+        let first = self.run(self.instance, &call);
+        self.renew_after_panic(&first);
+        if self.strict {
+            let again = self.run(self.instance, &call);
+            self.renew_after_panic(&again);
+            assert_same(&format!("{what} delivered a second time"), &first, &again);
+            let fresh = self.init().unwrap_or_else(|failure| panic!("init failed: {failure}"));
+            let elsewhere = self.run(fresh, &call);
+            self.drop_instance(fresh);
+            assert_same(&format!("{what} delivered to a fresh instance"), &first, &elsewhere);
+        }
+        self.emitted.extend(first.emitted);
+        first.outcome
+    }
+
+    fn run<'g>(&mut self, instance: *mut c_void, call: &impl Fn(*mut c_void) -> (Outcome, Frame<'g>)) -> Run {
+        let (outcome, frame) = call(instance);
         for (name, by) in frame.counts {
             *self.counts.entry(name).or_default() += by;
         }
         self.logs.extend(frame.logs);
-        let emitted = if matches!(outcome, Ok(crate::Done::Ok)) { frame.emitted } else { Vec::new() };
+        let emitted = if matches!(outcome, Ok(Done::Ok)) { frame.emitted } else { Vec::new() };
         Run { outcome, emitted }
     }
 
@@ -273,6 +276,70 @@ impl<H: Handler> Harness<H> {
             // SAFETY: `init` of the same table made the instance, and no caller uses it again.
             unsafe { drop(instance) };
         }
+    }
+}
+
+impl<H: OnWindow> Harness<H> {
+    /// Delivers a window. What a call that went well emitted is added to [`emitted`](Self::emitted).
+    ///
+    /// # Panics
+    /// When the harness is [`strict`](Self::strict) and the deliveries differ.
+    pub fn send_window(&mut self, given: GivenWindow) -> Outcome {
+        let given = given.placed(&mut self.next_offset, self.now_ms);
+        let deadline_ms = self.now_ms + TIMEOUT_MS;
+        self.deliver("the window", |instance| {
+            host::on_window(export::on_window::<H>, instance, &given, deadline_ms)
+        })
+    }
+
+    /// Delivers a window that must be handled.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_ok_window(&mut self, given: GivenWindow) {
+        expect_done(self.send_window(given), Done::Ok);
+    }
+
+    /// Delivers a window that must be skipped.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_skip_window(&mut self, given: GivenWindow) {
+        expect_done(self.send_window(given), Done::Skip);
+    }
+
+    /// Delivers a window that must be rejected; returns why.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_reject_window(&mut self, given: GivenWindow) -> Failure {
+        expect_reject(self.send_window(given))
+    }
+
+    /// Delivers a window that must be tried again; returns why.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_retry_window(&mut self, given: GivenWindow) -> Failure {
+        expect_retry(self.send_window(given))
+    }
+}
+
+fn expect_done(outcome: Outcome, done: Done) {
+    assert!(matches!(outcome, Ok(found) if found == done), "expected {done:?}, got {outcome:?}");
+}
+
+fn expect_reject(outcome: Outcome) -> Failure {
+    match outcome {
+        Err(failure) if matches!(failure.kind(), FailureKind::Reject(_)) => failure,
+        outcome => panic!("expected a reject, got {outcome:?}"),
+    }
+}
+
+fn expect_retry(outcome: Outcome) -> Failure {
+    match outcome {
+        Err(failure) if matches!(failure.kind(), FailureKind::Retry(_)) => failure,
+        outcome => panic!("expected a retry, got {outcome:?}"),
     }
 }
 
@@ -285,7 +352,7 @@ impl<H: Handler> Drop for Harness<H> {
 fn assert_same(how: &str, first: &Run, other: &Run) {
     assert!(
         first == other,
-        "the event {how} gave another result: state hidden in `self`?\n first: {first:?}\n other: {other:?}"
+        "{how} gave another result: state hidden in `self`?\n first: {first:?}\n other: {other:?}"
     );
 }
 
@@ -320,3 +387,5 @@ impl Harness<Function> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
