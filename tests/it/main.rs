@@ -25,3 +25,4 @@ mod scripts;
 mod untouched_events_pass_through;
 mod watched_metrics_exist;
 mod windows_follow_a_plain_model;
+mod windows_follow_the_rules;
