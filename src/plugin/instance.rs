@@ -254,3 +254,80 @@ pub(super) fn event_table(event: &Event<'_>) -> abi::Event {
         content_type: abi::Slice::of_option(event.content_type.as_deref().map(str::as_bytes)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::model::{NoHeaders, Record, WindowCall};
+    use crate::plugin::Notes;
+
+    thread_local! {
+        /// Where the notes are.
+        static FOLDER: RefCell<PathBuf> = const { RefCell::new(PathBuf::new()) };
+        /// What the next process would have found if this one had died in a call: offsets.
+        static FOUND: RefCell<Vec<i64>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Looks into the notes in the middle of a call.
+    fn look() -> i32 {
+        let next = FOLDER.with_borrow(|folder| Notes::open(folder, "pod").unwrap());
+        FOUND.with_borrow_mut(|found| found.extend(next.crashes("default/f", "in", 3).into_keys()));
+        next.settle("default/f", ("in", 3), i64::MAX, &[]);
+        abi::OK
+    }
+
+    unsafe extern "C" fn init(_: *const abi::Setup, _: *mut *mut c_void) -> i32 {
+        abi::OK
+    }
+
+    unsafe extern "C" fn handle(_: *mut c_void, _: *const abi::Event, _: *const abi::Call) -> i32 {
+        look()
+    }
+
+    unsafe extern "C" fn on_window(_: *mut c_void, _: *const abi::Window, _: *const abi::Call) -> i32 {
+        look()
+    }
+
+    unsafe extern "C" fn drop_nothing(_: *mut c_void) {}
+
+    #[test]
+    fn a_call_is_noted_under_the_record_to_blame() {
+        let folder = tempfile::tempdir().unwrap();
+        FOLDER.set(folder.path().to_owned());
+        let notes = Notes::open(folder.path(), "pod").unwrap();
+        let entry = Entry { init, handle, drop: drop_nothing, on_window: Some(on_window) };
+        let function = FunctionName { namespace: "default".to_owned(), name: "f".to_owned() };
+        let started = Instance::start(entry, &function, "h", &serde_json::Value::Null).unwrap();
+        let mut instance = started.noted_in(notes.slot("default/f"));
+        let record = Record {
+            topic: "in",
+            partition: 3,
+            offset: 40,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: &NoHeaders,
+        };
+        let event = Event::plain(record, "in");
+        let call = Call { event: &event, stands_at: ("in", 3, 41), attempt: 1, now_ms: 0, deadline_ms: 1 };
+        assert_eq!(instance.call(&call, &mut Outbox::default()), Outcome::Ok);
+        let window = WindowCall {
+            key: b"k",
+            start_ms: 0,
+            end_ms: 1,
+            time_ms: 0,
+            why: "close",
+            events: &[],
+            aggregates: None,
+            missing: &[],
+        };
+        for stands_at in [Some(("in", 3, 42)), None] {
+            let call = OfWindow { window: &window, stands_at, attempt: 1, now_ms: 0, deadline_ms: 1 };
+            assert_eq!(instance.call_window(&call, &mut Outbox::default()), Outcome::Ok);
+        }
+        assert_eq!(FOUND.take(), [41, 42], "a window that no record is to blame for is not noted");
+    }
+}

@@ -1,10 +1,15 @@
 //! A window that gives its result reaches the handler, whole, and what the handler makes of it comes back.
 
-use tidemill::model::{Event, FailureKind, Header, KeyChoice, Outbox, Outcome, Record, Shape, WindowCall};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidemill::model::{
+    Event, Failure, FailureKind, Header, KeyChoice, Outbox, Outcome, Record, Shape, WindowCall,
+};
 use tidemill::pipeline::Handler;
 use tidemill::plugin::{Instance, OfWindow, Plugin};
 
-use super::{ECHO, compile, load, record, say, scratch, start};
+use super::{ECHO, MOODY, compile, load, record, say, scratch, start, values};
 
 /// A window of one minute that holds `events`.
 pub(super) fn window<'a>(events: &'a [Event<'a>]) -> WindowCall<'a> {
@@ -106,6 +111,80 @@ fn a_handler_without_on_window_rejects_windows() {
     let plugin = load(&ECHO);
     assert!(plugin.require_on_window(Some("echo")).is_err());
     refuses(&mut start(&plugin, None));
+}
+
+#[test]
+fn a_handler_in_rust_sees_the_whole_window() {
+    let plugin = load(&MOODY);
+    plugin.require_on_window(Some("gather")).unwrap();
+    let mut gather = start(&plugin, Some("gather"));
+    let headers = vec![Header { name: "a", value: None }];
+    let ride = Event::plain(Record { headers: &headers, ..record(Some(b"one")) }, "ride");
+    let events = [ride, Event::plain(Record { partition: 4, ..record(None) }, "payment")];
+    let binary = WindowCall { key: &[0xff], why: "complete", missing: &["promo"], ..window(&events) };
+    let call = OfWindow {
+        window: &binary,
+        stands_at: Some(("in", 3, 41)),
+        attempt: 2,
+        now_ms: 5_000,
+        deadline_ms: 9_000,
+    };
+    let mut outbox = Outbox::default();
+    assert_eq!(Handler::call_window(&mut gather, &call, &mut outbox), Outcome::Ok);
+    let seen = seen(&outbox);
+    assert_eq!(
+        (&seen[1].0, seen[1].1, &seen[2].0, seen[2].1),
+        (&Some("\u{fffd}".to_owned()), Some(119_999), &None, Some(42))
+    );
+    let mut told: Value = serde_json::from_str(&seen[1].2).unwrap();
+    let name = told["idempotency_key"].take();
+    assert!(name.as_str().unwrap().starts_with("default/f/ff/60000/120000/"), "{name}");
+    let expected = json!({
+        "key": [255], "start": 60_000, "end": 120_000, "time": 119_999, "fired": "complete", "missing": ["promo"],
+        "events": [["ride", 41, "k", "in/3/41", ["a"]], ["payment", 41, "k", "in/4/41", []]], "rides": null,
+        "function": "default/f", "now": 5000, "deadline": 9000, "attempt": 2, "idempotency_key": null,
+    });
+    assert_eq!(told, expected);
+    outbox.clear();
+    let aggregates = WindowCall { aggregates: Some(br#"{"rides":3}"#), ..window(&[]) };
+    assert_eq!(give(&mut gather, &aggregates, &mut outbox), Outcome::Ok);
+    let told: Value = serde_json::from_str(&values(&outbox)[1]).unwrap();
+    assert_eq!((&told["rides"], &told["events"]), (&json!(3), &json!([])));
+}
+
+#[test]
+fn a_call_with_a_window_ends_as_one_with_an_event_does() {
+    let plugin = load(&MOODY);
+    let mut gather = start(&plugin, Some("gather"));
+    let mut outbox = Outbox::default();
+    let mut say = |key: &str, outbox: &mut Outbox| {
+        give(&mut gather, &WindowCall { key: key.as_bytes(), ..window(&[]) }, outbox)
+    };
+    assert_eq!(say("calls", &mut outbox), Outcome::Ok);
+    assert_eq!(say("skip", &mut outbox), Outcome::Skip);
+    for (key, kind, message) in [
+        ("later", FailureKind::Retry { after: Some(Duration::from_secs(7)) }, "busy"),
+        ("reject", FailureKind::Reject { code: Some("c".to_owned()) }, "bad"),
+    ] {
+        let message = message.to_owned();
+        assert_eq!(say(key, &mut outbox), Outcome::Failed(Failure { kind, message }));
+    }
+    let Outcome::Failed(panicked) = say("panic", &mut outbox) else { panic!("it did not panic") };
+    assert_eq!(panicked.kind, FailureKind::Panic);
+    assert!(panicked.message.starts_with("broke at call 5 (at "), "{}", panicked.message);
+    assert_eq!(
+        values(&outbox),
+        ["1"],
+        "a call that does not end well leaves nothing, and what others emitted"
+    );
+    assert_eq!(say("calls", &mut outbox), Outcome::Ok);
+    assert_eq!(values(&outbox), ["1", "1"], "a new instance goes on");
+    // It takes windows and nothing else; its neighbour nothing but events.
+    let Outcome::Failed(refused) = super::say(&mut gather, "x").0 else { panic!("it took an event") };
+    assert_eq!(refused.kind, FailureKind::Reject { code: None });
+    assert!(refused.message.contains("no `handle`"), "{}", refused.message);
+    refuses(&mut start(&plugin, Some("moody")));
+    refuses(&mut start(&plugin, Some("show")));
 }
 
 fn refuses(handler: &mut Instance) {

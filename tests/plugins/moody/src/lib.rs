@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidemill_sdk::serde_json::json;
-use tidemill_sdk::{Context, Done, Event, Failure, Handler, Level, Out, Outcome, Setup};
+use tidemill_sdk::{
+    Context, Done, Event, Failure, Handler, Key, Level, OnWindow, Out, Outcome, Setup, Window,
+};
 
 #[derive(Deserialize)]
 #[serde(default)]
@@ -90,7 +92,48 @@ fn show(event: &Event, ctx: &mut Context) -> Outcome {
     Ok(Done::Ok)
 }
 
+/// Does what the window's key says; without such a word emits all that it can see of the window and the call.
+struct Gather {
+    calls: u32,
+}
+
+impl Handler for Gather {
+    fn init(_: &Setup) -> Result<Self, Failure> {
+        Ok(Self { calls: 0 })
+    }
+}
+
+impl OnWindow for Gather {
+    fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+        self.calls += 1;
+        ctx.emit("half", &self.calls)?;
+        match window.key_str() {
+            Some("panic") => panic!("broke at call {}", self.calls),
+            Some("skip") => return Ok(Done::Skip),
+            Some("later") => return Err(Failure::retry_after("busy", Duration::from_secs(7))),
+            Some("reject") => return Err(Failure::reject("bad").code("c")),
+            Some("calls") => return Ok(Done::Ok),
+            _ => {}
+        }
+        let event = |event: &Event| {
+            let headers: Vec<&str> = event.headers().map(|header| header.name).collect();
+            json!([event.source(), event.offset(), event.key_str(), event.attribute("id"), headers])
+        };
+        let seen = json!({
+            "key": window.key(), "start": window.start_ms(), "end": window.end_ms(), "time": window.time_ms(),
+            "fired": window.fired().as_str(), "events": window.events().iter().map(event).collect::<Vec<_>>(),
+            "rides": window.aggregate::<u64>("rides").ok(), "missing": window.missing(),
+            "function": ctx.function(), "now": ctx.now_ms(), "deadline": ctx.deadline_ms(),
+            "attempt": ctx.attempt(), "idempotency_key": ctx.idempotency_key(),
+        });
+        ctx.emit(Key::OfEvent, &seen)?;
+        ctx.send(Out::tombstone(Key::Null).at(42))?;
+        Ok(Done::Ok)
+    }
+}
+
 tidemill_sdk::export! {
     "moody" => Moody,
     "show" => fn show,
+    "gather" => Gather,
 }
