@@ -1,0 +1,470 @@
+//! Give: what becomes of a window's result. The handler's `on_window` is called with it, or it is emitted as JSON. One
+//! that its handler did not take waits in the state, and is given again.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::dead_letter::{DeadLetters, Death};
+use super::decode::Intake;
+use super::emit::{EmitError, Routed, Router};
+use super::envelope::Envelope;
+use super::invoke::{Handler, OfWindow};
+use super::write::Writer;
+use crate::codec::{self, json};
+use crate::model::{
+    DeadLetterReason, Emit, Event, FailureKind, Format, Function, KeyChoice, Moment, NoHeaders, OnTimeout,
+    Outbox, Outcome, Record, Repeat, WindowCall, WindowKind,
+};
+use crate::window::{Fired, Pending, Verdict, Why};
+
+/// What results came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Records written to sinks.
+    pub written: u32,
+    /// Outputs that no sink took.
+    pub unrouted: u32,
+    /// Calls by how they ended: ok, skip, retry, reject, panic.
+    pub calls: [u32; 5],
+    /// Unfinished stitches that the manifest says to forget.
+    pub dropped: u32,
+    /// Results, or events of unfinished stitches, that became dead letters: why, and the error.
+    pub dead: Vec<(DeadLetterReason, String)>,
+    /// What the last call said that is to be made again.
+    pub error: String,
+    /// The manifest says to stop when attempts run out, and they have.
+    pub must_stop: bool,
+}
+
+impl Given {
+    /// There is nothing to tell but what was written.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.calls == [0; 5] && self.dropped == 0 && self.dead.is_empty()
+    }
+}
+
+/// What a result is made of, whether it is new or has waited.
+struct Giving<'a> {
+    key: &'a [u8],
+    bounds: (i64, i64),
+    why: Why,
+    time_ms: i64,
+    /// Its aggregates as one JSON object.
+    aggregates: Option<&'a [u8]>,
+    missing: &'a [u16],
+    name: &'a [u8],
+    /// How many calls failed.
+    failed: u32,
+}
+
+/// Gives results of one function.
+pub(super) struct Giver {
+    /// Each source has at most one event in a window.
+    has_single_events: bool,
+    has_fields: bool,
+    json: Vec<u8>,
+    name: Vec<u8>,
+}
+
+/// What is needed to give a result.
+pub(super) struct Means<'a, W> {
+    pub function: &'a Function,
+    pub intakes: &'a [Intake],
+    pub handler: Option<&'a mut Box<dyn Handler>>,
+    pub router: &'a mut Router,
+    pub dead_letters: &'a mut DeadLetters,
+    pub outbox: &'a mut Outbox,
+    pub writer: &'a mut W,
+    /// The partition whose events the windows hold.
+    pub place: (&'a str, i32),
+    pub now: Moment,
+    pub timeout_ms: i64,
+}
+
+impl Giver {
+    pub fn new(function: &Function) -> Self {
+        let window = function.window.as_ref();
+        Self {
+            has_single_events: window.is_some_and(|window| {
+                matches!(window.kind, WindowKind::Stitch { .. }) && window.stitch.repeat != Repeat::Collect
+            }),
+            has_fields: window.is_some_and(|window| !window.aggregates.is_empty()),
+            json: Vec::new(),
+            name: Vec::new(),
+        }
+    }
+
+    /// Gives a result as it fires. `trigger` is the record by which it does so before its end; `is_behind`: others of its
+    /// key wait, so it does too.
+    pub fn give<'n, W: Writer>(
+        &mut self,
+        fired: &Fired<'_>,
+        (trigger, is_behind): (Option<&Record<'_>>, bool),
+        names: impl Iterator<Item = &'n str> + Clone,
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) -> Verdict {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        write_name(fired, trigger, &mut name);
+        let mut aggregates = None;
+        if self.has_fields && (means.handler.is_some() || is_behind) {
+            let mut object = Vec::new();
+            fired.write_aggregates(names.clone(), &mut object);
+            aggregates = Some(object);
+        }
+        let result = Giving {
+            key: fired.key,
+            bounds: fired.bounds,
+            why: fired.why,
+            time_ms: fired.time_ms,
+            aggregates: aggregates.as_deref(),
+            missing: fired.missing,
+            name: &name,
+            failed: 0,
+        };
+        let bodies = || fired.members.iter().map(|kept| kept.body());
+        let is_done = match is_behind {
+            true => false,
+            false if means.handler.is_none() && self.has_fields => {
+                self.json.clear();
+                fired.write_json(names, &mut self.json);
+                self.emit(&result, None, means, given);
+                true
+            }
+            false => self.settle(&result, bodies(), means, given),
+        };
+        let verdict = match is_done {
+            true => Verdict::Done,
+            false => Verdict::Wait { attempts: u32::from(!is_behind), name: name.clone(), aggregates },
+        };
+        self.name = name;
+        verdict
+    }
+
+    /// Gives a result again that has waited; `true`: it is done with.
+    pub fn give_again<W: Writer>(
+        &mut self,
+        pending: &Pending,
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) -> bool {
+        let result = Giving {
+            key: &pending.key,
+            bounds: pending.bounds,
+            why: pending.why,
+            time_ms: pending.time_ms,
+            aggregates: pending.aggregates.as_deref(),
+            missing: &pending.missing,
+            name: &pending.name,
+            failed: pending.attempts,
+        };
+        self.settle(&result, pending.events.iter().map(|body| &**body), means, given)
+    }
+
+    /// Calls the handler, or emits; `true`: the result is done with.
+    fn settle<'b, W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        bodies: impl Iterator<Item = &'b [u8]>,
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) -> bool {
+        // What is kept was read once: it can be read again.
+        let envelopes: Vec<Envelope<'_>> = bodies.filter_map(|body| Envelope::read(body).ok()).collect();
+        let on_timeout = means.function.window.as_ref().map(|window| &window.stitch.on_timeout);
+        let mut sink = None;
+        if result.why == Why::Timeout {
+            match on_timeout {
+                Some(OnTimeout::Drop) => {
+                    given.dropped += 1;
+                    return true;
+                }
+                Some(OnTimeout::DeadLetter) => {
+                    let missing = self.missing(result, means.function).join(", ");
+                    let error = format!("its stitch ended without {missing}");
+                    for envelope in &envelopes {
+                        bury(&envelope.record(), (DeadLetterReason::Incomplete, &error, 0), means, given);
+                    }
+                    return true;
+                }
+                Some(OnTimeout::Emit(name)) => sink = Some(name.as_str()),
+                _ => {}
+            }
+        }
+        let records: Vec<Record<'_>> = envelopes.iter().map(Envelope::record).collect();
+        let mut events: Vec<Event<'_>> = Vec::with_capacity(records.len());
+        for (record, envelope) in records.iter().zip(&envelopes) {
+            let Some(intake) = means.intakes.iter().find(|intake| intake.source().topic == record.topic) else {
+                continue;
+            };
+            let mut event = intake.open(*record);
+            // It was decoded once before it was kept.
+            let _ = codec::decode_in_place(&mut event, intake.source().format);
+            event.key = Some(result.key.into());
+            event.time_ms = envelope.time_ms;
+            events.push(event);
+        }
+        if means.handler.is_none() || sink.is_some() {
+            self.write_events(result, &events, means.function);
+            self.emit(result, sink, means, given);
+            return true;
+        }
+        self.call(result, &events, &records, means, given)
+    }
+
+    fn call<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        events: &[Event<'_>],
+        records: &[Record<'_>],
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) -> bool {
+        let Some(handler) = means.handler.as_mut() else { return true };
+        let missing = self.missing(result, means.function);
+        let window = WindowCall {
+            key: result.key,
+            start_ms: result.bounds.0,
+            end_ms: result.bounds.1,
+            time_ms: result.time_ms,
+            why: result.why.as_str(),
+            events,
+            aggregates: result.aggregates,
+            missing: &missing,
+        };
+        let now_ms = means.now.wall_ms;
+        let call = OfWindow {
+            window: &window,
+            stands_at: None,
+            attempt: result.failed + 1,
+            now_ms,
+            deadline_ms: now_ms.saturating_add(means.timeout_ms),
+        };
+        means.outbox.clear();
+        let failure = match handler.call_window(&call, means.outbox) {
+            Outcome::Ok => {
+                given.calls[0] += 1;
+                match self.route(result, means) {
+                    Ok(routed) => {
+                        given.written += routed.written;
+                        given.unrouted += routed.unrouted;
+                    }
+                    Err(error) => {
+                        let (reason, text) = (error.reason(), error.to_string());
+                        self.bury_all(result, (events, records), (reason, &text), means, given);
+                    }
+                }
+                return true;
+            }
+            Outcome::Skip => {
+                given.calls[1] += 1;
+                return true;
+            }
+            Outcome::Failed(failure) => failure,
+        };
+        let (reason, message) = match failure.kind {
+            FailureKind::Reject { code } => {
+                given.calls[3] += 1;
+                let message = match code {
+                    Some(code) => format!("{code}: {}", failure.message),
+                    None => failure.message,
+                };
+                (DeadLetterReason::Rejected, message)
+            }
+            kind => {
+                given.calls[if kind == FailureKind::Panic { 4 } else { 2 }] += 1;
+                if result.failed + 1 < means.function.delivery.retry.max_attempts {
+                    given.error = failure.message;
+                    return false;
+                }
+                if means.function.delivery.on_exhausted == crate::model::OnExhausted::Stop {
+                    given.error = failure.message;
+                    given.must_stop = true;
+                    return false;
+                }
+                (DeadLetterReason::Exhausted, failure.message)
+            }
+        };
+        self.bury_all(result, (events, records), (reason, &message), means, given);
+        true
+    }
+
+    /// One dead letter for the whole window: its key, and the window with its events as the value.
+    fn bury_all<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        (events, records): (&[Event<'_>], &[Record<'_>]),
+        (reason, error): (DeadLetterReason, &str),
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) {
+        self.write_events(result, events, means.function);
+        let headers = vec![crate::model::Header { name: "content-type", value: Some(b"application/json") }];
+        let first = records.first();
+        let record = Record {
+            topic: first.map_or(means.place.0, |record| record.topic),
+            partition: first.map_or(means.place.1, |record| record.partition),
+            offset: first.map_or(-1, |record| record.offset),
+            timestamp_ms: result.time_ms,
+            key: Some(result.key),
+            value: Some(&self.json),
+            headers: &headers,
+        };
+        bury(&record, (reason, error, result.failed + 1), means, given);
+    }
+
+    fn missing<'f>(&self, result: &Giving<'_>, function: &'f Function) -> Vec<&'f str> {
+        let name = |at: &u16| function.sources.get(usize::from(*at)).map(|source| source.name.as_str());
+        result.missing.iter().filter_map(name).collect()
+    }
+
+    /// Emits the JSON that stands ready.
+    fn emit<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        sink: Option<&str>,
+        means: &mut Means<'_, W>,
+        given: &mut Given,
+    ) {
+        let emit = Emit {
+            sink,
+            key: KeyChoice::OfEvent,
+            value: Some(&self.json),
+            content_type: Some("application/json"),
+            timestamp_ms: Some(result.time_ms),
+            headers: &[],
+        };
+        means.outbox.clear();
+        // A result that does not fit its gigabyte is beyond every broker's limits.
+        let _ = match means.function.window.as_ref().map(|window| &window.stitch.on_timeout) {
+            // The sink of unfinished stitches gets nothing else.
+            Some(OnTimeout::Emit(apart)) if sink.is_none() => {
+                let others = means.function.sinks.iter().filter(|sink| sink.name != *apart);
+                others.fold(true, |fits, sink| {
+                    means.outbox.push(&Emit { sink: Some(&sink.name), ..emit }) && fits
+                })
+            }
+            _ => means.outbox.push(&emit),
+        };
+        match self.route(result, means) {
+            Ok(routed) => {
+                given.written += routed.written;
+                given.unrouted += routed.unrouted;
+            }
+            Err(error) => {
+                let (reason, text) = (error.reason(), error.to_string());
+                self.bury_all(result, (&[], &[]), (reason, &text), means, given);
+            }
+        }
+    }
+
+    fn route<W: Writer>(
+        &self,
+        result: &Giving<'_>,
+        means: &mut Means<'_, W>,
+    ) -> Result<Routed, EmitError> {
+        let record = Record {
+            topic: means.place.0,
+            partition: means.place.1,
+            offset: -1,
+            timestamp_ms: result.time_ms,
+            key: Some(result.key),
+            value: None,
+            headers: &NoHeaders,
+        };
+        means.router.begin(&record);
+        let mut event = Event::plain(record, means.place.0);
+        event.name = Some(result.name);
+        means.router.route((&event, None), means.outbox, means.writer)
+    }
+
+    /// The result as JSON, with its events or its aggregates.
+    fn write_events(&mut self, result: &Giving<'_>, events: &[Event<'_>], function: &Function) {
+        let out = &mut self.json;
+        out.clear();
+        Fired::open(result.key, result.bounds, result.why, out);
+        if let Some(aggregates) = result.aggregates
+            && aggregates.len() > 2
+        {
+            out.push(b',');
+            out.extend_from_slice(&aggregates[1..aggregates.len() - 1]);
+        }
+        for source in &function.sources {
+            let mut of_source =
+                events.iter().filter(|event| event.record.topic == source.topic).peekable();
+            if of_source.peek().is_none() {
+                continue;
+            }
+            out.push(b',');
+            text(&source.name, out);
+            out.push(b':');
+            if self.has_single_events {
+                of_source.for_each(|event| write_data(event, source.format, out));
+                continue;
+            }
+            let mut before = b'[';
+            for event in of_source {
+                out.push(std::mem::replace(&mut before, b','));
+                write_data(event, source.format, out);
+            }
+            out.push(b']');
+        }
+        if !result.missing.is_empty() {
+            out.extend_from_slice(br#","missing":"#);
+            let name = |at: &u16| function.sources.get(usize::from(*at)).map(|source| &source.name);
+            let names: Vec<&String> = result.missing.iter().filter_map(name).collect();
+            serde_json::to_writer(&mut *out, &names).expect("text is always JSON");
+        }
+        out.push(b'}');
+    }
+}
+
+fn bury<W: Writer>(
+    record: &Record<'_>,
+    (reason, error, attempts): (DeadLetterReason, &str, u32),
+    means: &mut Means<'_, W>,
+    given: &mut Given,
+) {
+    let death = Death { reason, error, attempts, round: 0, span: None };
+    means.dead_letters.write((record, record), &death, means.now.wall_ms, means.writer);
+    given.dead.push((reason, error.to_owned()));
+}
+
+/// JSON as it is, other text as a string, anything else in base64.
+fn write_data(event: &Event<'_>, format: Format, out: &mut Vec<u8>) {
+    let Some(data) = event.data.as_deref() else { return out.extend_from_slice(b"null") };
+    let is_json = !matches!(format, Format::Text | Format::Bytes) && json::check(data).is_ok();
+    match std::str::from_utf8(data) {
+        Ok(_) if is_json => out.extend_from_slice(data),
+        Ok(data) => text(data, out),
+        Err(_) => text(&STANDARD.encode(data), out),
+    }
+}
+
+fn text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is always JSON");
+}
+
+/// What a result is called, the same in every run: `key/start/end`, and of one before the end also the place of the record
+/// by which it fired.
+fn write_name(fired: &Fired<'_>, trigger: Option<&Record<'_>>, name: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    match std::str::from_utf8(fired.key) {
+        Ok(key) => name.extend_from_slice(key.as_bytes()),
+        Err(_) => fired.key.iter().for_each(|byte| name.extend_from_slice(format!("{byte:02x}").as_bytes())),
+    }
+    for bound in [fired.bounds.0, fired.bounds.1] {
+        name.push(b'/');
+        name.extend_from_slice(number.format(bound).as_bytes());
+    }
+    if let Some(record) = trigger {
+        name.push(b'/');
+        name.extend_from_slice(record.topic.as_bytes());
+        for part in [i64::from(record.partition), record.offset] {
+            name.push(b'/');
+            name.extend_from_slice(number.format(part).as_bytes());
+        }
+    }
+}

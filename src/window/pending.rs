@@ -1,0 +1,194 @@
+//! Results that their handler did not take: they wait in the state until it does, those of one key in order. Each is an
+//! entry of its own and one for each of its events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Fired, Why};
+
+/// One result that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The key.
+    pub key: Bytes,
+    /// The window's bounds, milliseconds since the epoch.
+    pub bounds: (i64, i64),
+    /// Why it fired.
+    pub why: Why,
+    /// When, in event time.
+    pub time_ms: i64,
+    /// Its aggregates as one JSON object, if it has any.
+    pub aggregates: Option<Bytes>,
+    /// Needed sources of which a stitch has nothing, by their places in the manifest.
+    pub missing: Vec<u16>,
+    /// What its outputs are named after.
+    pub name: Bytes,
+    /// How many calls failed.
+    pub attempts: u32,
+    /// Its events, as they were placed.
+    #[serde(skip)]
+    pub events: Vec<Bytes>,
+}
+
+/// What becomes of a result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It is done with.
+    Done,
+    /// It waits: its call failed, or one of its key waits already.
+    Wait {
+        /// How many calls failed.
+        attempts: u32,
+        /// What its outputs are named after.
+        name: Vec<u8>,
+        /// Its aggregates as one JSON object.
+        aggregates: Option<Vec<u8>>,
+    },
+}
+
+/// All that wait, in the order in which they fired.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    list: BTreeMap<u64, Arc<Pending>>,
+    /// What the last cut committed, if something changed since.
+    committed: Option<BTreeMap<u64, Arc<Pending>>>,
+    /// How many of each key wait.
+    keys: HashMap<Bytes, usize>,
+}
+
+impl Waiting {
+    pub fn has(&self, key: &[u8]) -> bool {
+        !self.keys.is_empty() && self.keys.contains_key(key)
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.committed.is_some()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Arc<Pending>)> {
+        self.list.iter().map(|(number, pending)| (*number, pending))
+    }
+
+    pub fn get(&self, number: u64) -> Option<&Arc<Pending>> {
+        self.list.get(&number)
+    }
+
+    pub fn bytes(&self) -> usize {
+        let of = |pending: &Arc<Pending>| {
+            size_of::<Pending>() + pending.events.iter().map(Bytes::len).sum::<usize>()
+        };
+        self.list.values().map(of).sum()
+    }
+
+    fn touch(&mut self) {
+        if self.committed.is_none() {
+            self.committed = Some(self.list.clone());
+        }
+    }
+
+    pub fn push(&mut self, fired: &Fired<'_>, verdict: Verdict) {
+        let Verdict::Wait { attempts, name, aggregates } = verdict else { return };
+        self.touch();
+        let number = self.list.last_key_value().map_or(0, |(last, _)| last + 1);
+        let key = Bytes::copy_from_slice(fired.key);
+        *self.keys.entry(key.clone()).or_default() += 1;
+        let pending = Pending {
+            key,
+            bounds: fired.bounds,
+            why: fired.why,
+            time_ms: fired.time_ms,
+            aggregates: aggregates.map(Bytes::from),
+            missing: fired.missing.to_vec(),
+            name: name.into(),
+            attempts,
+            events: fired.members.iter().map(|kept| kept.body.clone()).collect(),
+        };
+        self.list.insert(number, Arc::new(pending));
+    }
+
+    /// One more call failed.
+    pub fn failed(&mut self, number: u64) {
+        self.touch();
+        if let Some(pending) = self.list.get_mut(&number) {
+            Arc::make_mut(pending).attempts += 1;
+        }
+    }
+
+    pub fn done(&mut self, number: u64) {
+        self.touch();
+        if self.list.remove(&number).is_some() {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        self.keys.clear();
+        for pending in self.list.values() {
+            *self.keys.entry(pending.key.clone()).or_default() += 1;
+        }
+    }
+
+    pub fn committed(&mut self) {
+        self.committed = None;
+    }
+
+    pub fn rolled_back(&mut self) {
+        if let Some(committed) = self.committed.take() {
+            self.list = committed;
+            self.count();
+        }
+    }
+
+    /// Shows what changed since the last cut: number, what was, what is.
+    pub fn changes(&self, mut each: impl FnMut(u64, Option<&Pending>, Option<&Pending>)) {
+        let Some(before) = &self.committed else { return };
+        for (number, old) in before {
+            let new = self.list.get(number);
+            if new.is_none_or(|new| !Arc::ptr_eq(old, new)) {
+                each(*number, Some(old), new.map(|new| &**new));
+            }
+        }
+        for (number, new) in self.list.iter().filter(|(number, _)| !before.contains_key(number)) {
+            each(*number, None, Some(new));
+        }
+    }
+
+    /// Takes up an entry of an earlier run.
+    pub fn restore(&mut self, number: u64, pending: Option<Pending>) {
+        match pending {
+            None => {
+                self.list.remove(&number);
+            }
+            Some(mut pending) => {
+                if let Some(known) = self.list.get(&number) {
+                    pending.events.clone_from(&known.events);
+                }
+                self.list.insert(number, Arc::new(pending));
+            }
+        }
+    }
+
+    /// Takes up an event of an entry, which may come before it.
+    pub fn restore_event(&mut self, number: u64, place: u32, body: Option<&[u8]>, orphans: &mut Orphans) {
+        match body {
+            Some(body) => orphans.insert((number, place), Bytes::copy_from_slice(body)),
+            None => orphans.remove(&(number, place)),
+        };
+    }
+
+    /// All entries are there.
+    pub fn restored(&mut self, orphans: Orphans) {
+        for ((number, _), body) in orphans {
+            if let Some(pending) = self.list.get_mut(&number) {
+                Arc::make_mut(pending).events.push(body);
+            }
+        }
+        self.count();
+    }
+}
+
+/// Events of entries, while state is restored.
+pub(super) type Orphans = BTreeMap<(u64, u32), Bytes>;

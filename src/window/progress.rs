@@ -1,0 +1,150 @@
+//! Event time of a lane that several source partitions feed. Each has a watermark, and what the lane may close is decided
+//! by the least of those that are not idle. A partition that is known to exist and has not been heard of holds time; when
+//! all are idle, the greatest of them counts: none of them holds the others back any more.
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of one source partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The source's place in the manifest.
+    pub source: u16,
+    /// The partition.
+    pub partition: i32,
+    /// Its newest event's time, milliseconds since the epoch; `i64::MIN` before the first.
+    pub watermark_ms: i64,
+    /// It was read to its end and has been quiet.
+    pub is_idle: bool,
+}
+
+/// The source partitions of a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How many partitions each source has, as far as that was announced.
+    counts: Vec<u32>,
+    /// By source and partition.
+    parts: Vec<Part>,
+    /// As [`Progress::lane_ms`] would find it.
+    #[serde(skip)]
+    found: Option<i64>,
+}
+
+impl Progress {
+    /// Nothing is known yet of so many sources.
+    pub fn new(sources: usize) -> Self {
+        Self { counts: vec![0; sources], parts: Vec::new(), found: None }
+    }
+
+    /// A source has so many partitions. Kafka never takes partitions away.
+    pub fn announce(&mut self, source: u16, partitions: u32) {
+        if let Some(count) = self.counts.get_mut(usize::from(source)) {
+            *count = partitions.max(*count);
+            self.found = self.find();
+        }
+    }
+
+    /// A source partition has come so far.
+    pub fn report(&mut self, part: Part) {
+        match self.place(part.source, part.partition) {
+            Ok(at) => {
+                let known = &mut self.parts[at];
+                known.watermark_ms = known.watermark_ms.max(part.watermark_ms);
+                known.is_idle = part.is_idle;
+            }
+            Err(at) => self.parts.insert(at, part),
+        }
+        self.found = self.find();
+    }
+
+    /// An event of a source partition was placed.
+    #[inline]
+    pub fn placed(&mut self, source: u16, partition: i32, time_ms: i64) {
+        if let Ok(at) = self.place(source, partition) {
+            let known = &mut self.parts[at];
+            if !known.is_idle {
+                // Only the one that holds the others back lets them go.
+                let holds = Some(known.watermark_ms) == self.found || self.found.is_none();
+                known.watermark_ms = known.watermark_ms.max(time_ms);
+                if holds {
+                    self.found = self.find();
+                }
+                return;
+            }
+        }
+        self.report(Part { source, partition, watermark_ms: time_ms, is_idle: false });
+    }
+
+    /// How far the lane has come; `None`: a source partition has not been heard of.
+    #[inline]
+    pub fn lane_ms(&self) -> Option<i64> {
+        self.found
+    }
+
+    /// No source partition holds time: it may go on with the clock.
+    pub fn is_idle(&self) -> bool {
+        self.found.is_some() && self.parts.iter().all(|part| part.is_idle)
+    }
+
+    pub(super) fn sources(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// All of them, by source and partition.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub(super) fn restored(mut self) -> Self {
+        self.found = self.find();
+        self
+    }
+
+    fn place(&self, source: u16, partition: i32) -> Result<usize, usize> {
+        self.parts.binary_search_by_key(&(source, partition), |part| (part.source, part.partition))
+    }
+
+    fn find(&self) -> Option<i64> {
+        let all: usize = self.counts.iter().map(|count| *count as usize).sum();
+        if self.counts.contains(&0) || self.parts.len() < all {
+            return None;
+        }
+        let active = self.parts.iter().filter(|part| !part.is_idle).map(|part| part.watermark_ms).min();
+        active.or_else(|| self.parts.iter().map(|part| part.watermark_ms).max())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(source: u16, partition: i32, watermark_ms: i64, is_idle: bool) -> Part {
+        Part { source, partition, watermark_ms, is_idle }
+    }
+
+    #[test]
+    fn the_least_of_those_that_are_not_idle_counts() {
+        let mut progress = Progress::new(2);
+        progress.announce(0, 1);
+        progress.placed(0, 0, 100);
+        assert_eq!(progress.lane_ms(), None, "the other source was not heard of");
+        progress.announce(1, 2);
+        progress.report(part(1, 0, 50, false));
+        assert_eq!(progress.lane_ms(), None, "nor was its second partition");
+        progress.report(part(1, 1, i64::MIN, false));
+        assert_eq!(progress.lane_ms(), Some(i64::MIN), "which is heard of, but has no event");
+        progress.report(part(1, 1, i64::MIN, true));
+        assert_eq!(progress.lane_ms(), Some(50));
+        progress.placed(1, 0, 70);
+        assert_eq!(progress.lane_ms(), Some(70));
+        progress.placed(1, 0, 60);
+        assert_eq!(progress.lane_ms(), Some(70), "time never goes back");
+        progress.report(part(1, 0, 70, true));
+        assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(100), false));
+        progress.report(part(0, 0, 100, true));
+        assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(100), true));
+        progress.placed(1, 1, 80);
+        assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(80), false));
+        progress.announce(0, 2);
+        assert_eq!(progress.lane_ms(), None, "a new partition holds time until it is heard of");
+    }
+}

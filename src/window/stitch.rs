@@ -1,0 +1,136 @@
+//! Stitches: one event of each source that is needed, of one key, no further apart than `within`. A stitch reaches from
+//! its first event to `within` after it, both in. What is kept are the events, each with the number of its stitch: a
+//! stitch is what its events are.
+
+use super::{Arrival, Kept, Members, Place, Placed, Taken, Rules, Span, Windows, touch};
+use crate::model::{Fire, Repeat};
+use crate::window::{Fired, Why};
+
+/// One stitch, as its events say.
+#[derive(Debug, Clone, Copy)]
+struct Stitch {
+    number: u32,
+    first: i64,
+    last: i64,
+}
+
+impl Windows {
+    pub(super) fn add_to_stitch(
+        &mut self,
+        arrival: &Arrival<'_>,
+        within: i64,
+        results: &mut Taken<'_>,
+    ) -> Placed {
+        let Place { time_ms: time, source, .. } = arrival.place;
+        let rules = &self.rules;
+        let (closed, end) = (self.closed_ms(arrival), |first: i64| first.saturating_add(within));
+        // One that it could join ends no later than one that it begins.
+        if rules.deadline(end(time)) <= closed {
+            return Placed::Late;
+        }
+        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let events = &mut owner.held.events;
+        let stitches = stitches(events);
+        let takes = |stitch: &&Stitch| {
+            let (first, last) = (stitch.first.min(time), stitch.last.max(time));
+            last - first <= within && rules.deadline(end(first)) > closed
+        };
+        let of_source = |stitch: &Stitch| position(events, stitch.number, source);
+        let lacks = |stitch: &&Stitch| takes(stitch) && of_source(stitch).is_none();
+        let oldest = stitches.iter().find(lacks).or_else(|| match rules.stitch.repeat {
+            Repeat::Next => None,
+            Repeat::Replace | Repeat::Collect => stitches.iter().find(takes),
+        });
+        let next = || stitches.iter().map(|stitch| stitch.number + 1).max().unwrap_or(0);
+        let number = oldest.map_or_else(next, |stitch| stitch.number);
+        if rules.stitch.repeat == Repeat::Replace
+            && let Some(other) = oldest.and_then(of_source)
+        {
+            if arrival.place < events[other].place {
+                return Placed::In { missed: 0 };
+            }
+            events.remove(other);
+        }
+        owner.held.keep(arrival).stitch = number;
+        let events = &mut owner.held.events;
+        let span = Span::Stitch(number);
+        if rules.fire == Fire::Complete && missing(events, span, rules).is_empty() {
+            give(arrival.key, events, (number, Why::Complete), within, rules, results);
+            events.retain(|kept| !span.has(kept));
+        }
+        self.look_again_at(arrival.key);
+        Placed::In { missed: 0 }
+    }
+}
+
+/// The stitches of a key, the oldest first.
+fn stitches(events: &[Kept]) -> Vec<Stitch> {
+    let mut stitches: Vec<Stitch> = Vec::new();
+    for kept in events {
+        let time = kept.place.time_ms;
+        match stitches.iter_mut().find(|stitch| stitch.number == kept.stitch) {
+            // Events are by time.
+            Some(stitch) => stitch.last = time,
+            None => stitches.push(Stitch { number: kept.stitch, first: time, last: time }),
+        }
+    }
+    stitches.sort_by_key(|stitch| (stitch.first, stitch.number));
+    stitches
+}
+
+/// The event of `source` in a stitch.
+fn position(events: &[Kept], number: u32, source: u16) -> Option<usize> {
+    events.iter().position(|kept| kept.stitch == number && kept.place.source == source)
+}
+
+/// What is needed and not there.
+fn missing(events: &[Kept], span: Span, rules: &Rules) -> Vec<u16> {
+    let is_there = |source: u16| events.iter().any(|kept| span.has(kept) && kept.place.source == source);
+    rules.stitch.need.iter().copied().filter(|source| !is_there(*source)).collect()
+}
+
+fn give(
+    key: &[u8],
+    events: &[Kept],
+    (number, why): (u32, Why),
+    within: i64,
+    rules: &Rules,
+    results: &mut Taken<'_>,
+) {
+    let Some(stitch) = stitches(events).into_iter().find(|stitch| stitch.number == number) else { return };
+    let (span, end) = (Span::Stitch(number), stitch.first.saturating_add(within));
+    results(&Fired {
+        key,
+        bounds: (stitch.first, end),
+        why,
+        time_ms: if why == Why::Complete { stitch.last } else { end },
+        cells: &[],
+        members: Members { events, span },
+        missing: &missing(events, span, rules),
+    });
+}
+
+/// The watermark at which the first stitch ends.
+pub(super) fn next_look(events: &[Kept], within: i64, rules: &Rules) -> Option<i64> {
+    // The first event of all is the first of its stitch.
+    events.first().map(|kept| rules.deadline(kept.place.time_ms.saturating_add(within)))
+}
+
+/// Closes the stitches whose deadline has come, in order.
+pub(super) fn close(
+    key: &[u8],
+    events: &mut Vec<Kept>,
+    (within, deadline): (i64, i64),
+    rules: &Rules,
+    results: &mut Taken<'_>,
+) {
+    for Stitch { number, first, .. } in stitches(events) {
+        if rules.deadline(first.saturating_add(within)) > deadline {
+            break;
+        }
+        let span = Span::Stitch(number);
+        let why = if missing(events, span, rules).is_empty() { Why::Close } else { Why::Timeout };
+        give(key, events, (number, why), within, rules, results);
+        events.retain(|kept| !span.has(kept));
+    }
+}

@@ -1,0 +1,268 @@
+//! Bringing sources together: what a worker says about the source partitions that it reads, so that windows elsewhere know
+//! how far time has come.
+//!
+//! Each partition of the stitch topic hears how far each source partition has come, and whether it is idle: read to its
+//! end and quiet. All of it goes through the log, in the transaction of the events, so it stands between them where it
+//! belongs.
+//!
+//! A source partition that is far ahead of the slowest is not read for a while: what it brings would only wait for the
+//! other in the windows' state.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use super::{ASK_WAIT, Stopped, Worker};
+use crate::kafka::{Admin, Cluster, Origin, Partition};
+use crate::pipeline::{Given, Tidings};
+
+/// From one message to the next.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// From one trimming of the stitch topic to the next.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
+
+/// What is known of one source partition.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// What was said of it last: how far it has come, and whether it is idle.
+    said: Option<(i64, bool)>,
+    /// Where its reader stood when it was last seen to move, and when that was.
+    moved: (i64, Duration),
+    is_idle: bool,
+}
+
+/// What a worker keeps about the source partitions that it reads.
+#[derive(Default)]
+pub struct Gathers {
+    known: BTreeMap<Partition, Known>,
+    /// How many partitions each source has.
+    counts: Vec<(String, u32)>,
+    tell_at: Duration,
+    trim_at: Duration,
+    looked_at: Duration,
+    trimmer: Option<Sender<Vec<(Partition, i64)>>>,
+}
+
+impl Gathers {
+    /// What was said since the last cut was not said.
+    pub fn rolled_back(&mut self) {
+        self.known.values_mut().for_each(|known| known.said = None);
+    }
+
+    /// These partitions are somebody else's.
+    pub fn close(&mut self, gone: &[Partition]) {
+        self.known.retain(|partition, _| !gone.contains(partition));
+    }
+}
+
+impl Worker {
+    /// Partitions have come: how many there are may be another number.
+    pub(super) fn count_partitions(&mut self) {
+        if self.config.function.stitch_topic.is_none() {
+            return;
+        }
+        let sources = self.config.function.sources.iter();
+        let counts = sources.filter_map(|source| {
+            let partitions = self.consumer.partitions(&source.topic, ASK_WAIT).ok()?;
+            Some((source.topic.clone(), u32::try_from(partitions.len()).ok()?))
+        });
+        let counts: Vec<_> = counts.collect();
+        if counts != self.gathers.counts {
+            self.gathers.counts = counts;
+            self.gathers.rolled_back();
+        }
+    }
+
+    /// Says how far the source partitions have come, if that is another place than was said last.
+    pub(super) fn tell_progress(&mut self) -> Result<(), Stopped> {
+        let sources = self.config.function.sources.len();
+        let Some(window) = &self.config.function.window else { return Ok(()) };
+        if self.config.function.stitch_topic.is_none() {
+            return Ok(());
+        }
+        let (idle, max_drift) = (window.idle, window.max_drift);
+        let now = self.now().elapsed;
+        let gathers = &mut self.gathers;
+        let has_stood_still = now.saturating_sub(gathers.looked_at) > super::states::STOOD_STILL;
+        gathers.looked_at = now;
+        let is_heard = !self.contact.is_doubtful();
+        for lane in self.lanes.iter().filter(|lane| lane.source < sources) {
+            let next = lane.track.checkpoint.ledger.next();
+            let fresh = Known { said: None, moved: (next, now), is_idle: false };
+            let known = gathers.known.entry(lane.partition.clone()).or_insert(fresh);
+            let is_read = || {
+                let is_at = |end: Option<i64>| end.is_some_and(|end| end <= next);
+                is_heard && lane.track.held() == 0 && is_at(self.consumer.known_end(&lane.partition))
+            };
+            if has_stood_still || known.moved.0 != next || !is_read() {
+                (known.moved, known.is_idle) = ((next, now), false);
+            } else if !known.is_idle && now.saturating_sub(known.moved.1) >= idle {
+                // What the last fetch told of the end can be old.
+                let end = self.consumer.ends(&lane.partition, ASK_WAIT / 10).map(|(_, end)| end);
+                match end {
+                    Ok(end) if end <= next => known.is_idle = true,
+                    _ => known.moved.1 = now,
+                }
+            }
+        }
+        self.align(max_drift)?;
+        let gathers = &mut self.gathers;
+        if now < gathers.tell_at || gathers.counts.is_empty() {
+            return Ok(());
+        }
+        let mut tidings = Tidings::default();
+        let mut told = Vec::new();
+        for lane in self.lanes.iter().filter(|lane| lane.source < sources) {
+            let Some(known) = gathers.known.get_mut(&lane.partition) else { continue };
+            let says = (lane.track.checkpoint.watermark_ms, known.is_idle);
+            if known.said == Some(says) {
+                continue;
+            }
+            known.said = Some(says);
+            let at = match tidings.topics.iter().position(|(topic, _)| *topic == lane.partition.topic) {
+                Some(at) => at,
+                None => {
+                    let Some(count) = gathers.counts.iter().find(|(topic, _)| *topic == lane.partition.topic)
+                    else {
+                        continue;
+                    };
+                    tidings.topics.push(count.clone());
+                    tidings.topics.len() - 1
+                }
+            };
+            tidings.parts.push((at as u16, lane.partition.partition, says.0, says.1));
+            told.push(lane.track.lane);
+        }
+        let Some(first) = told.first() else { return Ok(()) };
+        gathers.tell_at = now + TELL_EVERY;
+        if !self.is_dirty() {
+            self.pace.begin(now);
+        }
+        let (value, origin) = (tidings.write(), Origin::of_no_record(*first));
+        for partition in 0..self.config.stitch_partitions {
+            self.outputs.write_tidings(partition, origin, &value);
+        }
+        // Every transaction commits each lane that it wrote for.
+        for lane in self.lanes.iter_mut().filter(|lane| told.contains(&lane.track.lane)) {
+            lane.track.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Reads nothing more of source partitions that are too far ahead of the slowest.
+    fn align(&mut self, max_drift: Duration) -> Result<(), Stopped> {
+        let sources = self.config.function.sources.len();
+        let max_drift = i64::try_from(max_drift.as_millis()).unwrap_or(i64::MAX);
+        let known = &self.gathers.known;
+        let own = self.lanes.iter().filter(|lane| lane.source < sources).filter_map(|lane| {
+            let is_idle = known.get(&lane.partition).is_some_and(|known| known.is_idle);
+            (!is_idle).then_some(lane.track.checkpoint.watermark_ms)
+        });
+        let topics = &self.config.function.sources;
+        let is_own = |source: u16, partition: i32| {
+            topics.get(usize::from(source)).is_some_and(|source| {
+                let place = Partition { topic: source.topic.clone(), partition };
+                known.contains_key(&place)
+            })
+        };
+        let others = self.states.iter().flat_map(|states| states.active_parts());
+        let others = others.filter(|part| !is_own(part.source, part.partition)).map(|part| part.watermark_ms);
+        // One without an event yet says nothing of time.
+        let slowest = own.chain(others).filter(|watermark_ms| *watermark_ms != i64::MIN).min();
+        let Some(limit) = slowest.map(|slowest| slowest.saturating_add(max_drift)) else { return Ok(()) };
+        let mut ahead = Vec::new();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.source < sources) {
+            let is_ahead = lane.track.checkpoint.watermark_ms > limit;
+            if is_ahead && !lane.is_paused {
+                ahead.push(lane.partition.clone());
+            }
+            lane.is_ahead = is_ahead;
+        }
+        for partition in &ahead {
+            tracing::debug!(%partition, "far ahead of the slowest source partition: not read for a while");
+            self.consumer.pause(std::slice::from_ref(partition))?;
+            if let Some(lane) = self.lanes.find(&partition.topic, partition.partition) {
+                lane.is_paused = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the broker delete what was gathered from the stitch topic and is committed.
+    pub(super) fn trim(&mut self) {
+        let now = self.now().elapsed;
+        if self.config.function.stitch_topic.is_none() || now < self.gathers.trim_at {
+            return;
+        }
+        self.gathers.trim_at = now + TRIM_EVERY;
+        let is_stitch = |lane: &&super::Lane| self.pipeline.is_stitch(lane.source);
+        let below = self.lanes.iter().filter(is_stitch).map(|lane| (lane.partition.clone(), lane.committed));
+        let below: Vec<_> = below.filter(|(_, offset)| *offset > 0).collect();
+        if below.is_empty() {
+            return;
+        }
+        let cluster = &self.config.cluster;
+        let trimmer = self.gathers.trimmer.get_or_insert_with(|| trimmer(cluster.clone()));
+        // One that has ended has said why.
+        let _ = trimmer.send(below);
+    }
+
+    /// Counts and tells what results came to that no event stands for.
+    pub(super) fn note(
+        &mut self,
+        given: &Given,
+        place: (&str, i32),
+        took: Duration,
+    ) -> Result<(), Stopped> {
+        let each = took.checked_div(given.calls.iter().sum()).unwrap_or_default();
+        use crate::observe::CallOutcome as Outcome;
+        use crate::observe::events::DeadLettered;
+        let outcomes = [Outcome::Ok, Outcome::Skip, Outcome::Retry, Outcome::Reject, Outcome::Panic];
+        for (outcome, calls) in outcomes.into_iter().zip(given.calls).filter(|(_, calls)| *calls > 0) {
+            self.meter.called_many(outcome, u64::from(calls), each);
+        }
+        for (reason, error) in &given.dead {
+            let (topic, partition) = place;
+            DeadLettered { topic, partition, offset: -1, reason: reason.as_str(), error }.emit(&mut self.meter);
+        }
+        if given.dropped > 0 {
+            let function = self.config.function.name.to_string();
+            let id = crate::observe::metrics::Id::WindowsDropped;
+            self.config.exposition.counter(id, &[("function", &function)]).increment(u64::from(given.dropped));
+        }
+        if given.must_stop {
+            let attempts = self.config.function.delivery.retry.max_attempts;
+            return Err(Stopped::WindowExhausted { attempts, message: given.error.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// A thread that trims.
+fn trimmer(cluster: Cluster) -> Sender<Vec<(Partition, i64)>> {
+    let (sender, receiver) = channel::<Vec<(Partition, i64)>>();
+    let run = move || {
+        let mut admin = None;
+        let mut is_said = false;
+        while let Ok(mut below) = receiver.recv() {
+            while let Ok(newer) = receiver.try_recv() {
+                below = newer;
+            }
+            if admin.is_none() {
+                admin = Admin::new(&cluster).ok().map(|admin| admin.within(Duration::from_secs(5)));
+            }
+            let Some(admin) = &admin else { continue };
+            if let Err(error) = admin.delete_records(&below)
+                && !error.is_transient()
+                && !std::mem::replace(&mut is_said, true)
+            {
+                tracing::warn!("what was read of the stitch topic stays there: {error}; grant DELETE on it");
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("trim".to_owned()).spawn(run) {
+        tracing::warn!("what was read of the stitch topic stays there: {error}");
+    }
+    sender
+}
