@@ -96,10 +96,11 @@ fn described(function: &Function) -> String {
     let body = rendered.strip_prefix("---\n").unwrap_or(&rendered);
     let mut text = format!("---\n# from {}\n{body}# group: {}\n", function.file.display(), function.group);
     for new in manifest::topics(function) {
-        let partitions = match (&new.partitions_after, new.create.partitions) {
-            (Some(topic), _) => format!("as many as {topic}"),
-            (None, Some(count)) => count.to_string(),
-            (None, None) => "broker's default".to_owned(),
+        let partitions = match (new.partitions_after.as_slice(), new.create.partitions) {
+            ([topic], _) => format!("as many as {topic}"),
+            ([_, ..], _) => format!("as many as the largest of {}", new.partitions_after.join(", ")),
+            ([], Some(count)) => count.to_string(),
+            ([], None) => "broker's default".to_owned(),
         };
         text += &format!(
             "# makes topic {} ({}) if it is missing: partitions={partitions}",
@@ -188,6 +189,7 @@ message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB abo
         field: /fare
     grace: 0s
     idle: 10s
+    maxDrift: 1m
     maxSkew: 1h
   state:
     maxBytes: 1Gi

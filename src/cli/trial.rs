@@ -222,6 +222,8 @@ impl Writer for List<'_> {
                 (Some(sink.name.clone()), sink.topic.clone())
             }
             Target::DeadLetter => (None, self.function.delivery.dead_letter_topic.clone()),
+            // Windows are not tried event by event.
+            Target::Late | Target::Stitch => return,
         };
         self.written.push(opened(sink, topic, out));
     }

@@ -191,6 +191,22 @@ impl Admin {
         })
     }
 
+    /// Deletes the records of each partition below an offset (KIP-107). What is gone already stays so.
+    pub fn delete_records(&self, below: &[(Partition, i64)]) -> Result<(), AdminError> {
+        if below.is_empty() {
+            return Ok(());
+        }
+        let doing = || "delete records".to_owned();
+        let queries: Vec<_> =
+            below.iter().map(|(at, offset)| (at.topic.as_str(), at.partition, *offset)).collect();
+        self.retrying(&doing, |left| {
+            for (place, answer) in self.native.delete_records(&queries, left)? {
+                settled(&place.topic, place.partition, answer)?;
+            }
+            Ok(())
+        })
+    }
+
     /// What `group` has committed: for these partitions, or for all that it has committed for. With
     /// `require_stable` offsets inside open transactions are waited for (KIP-447).
     pub fn committed(

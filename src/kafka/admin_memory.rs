@@ -139,12 +139,19 @@ pub(super) unsafe fn group_places(groups: &[*const rd::rd_kafka_group_result_t])
     // SAFETY: see above; the list has `cnt` elements.
     unsafe {
         no_error(rd::rd_kafka_group_result_error(group))?;
-        let list = rd::rd_kafka_group_result_partitions(group);
-        if list.is_null() {
-            return Ok(Vec::new());
-        }
-        Ok((0..(*list).cnt as usize).map(|index| place(&*(*list).elems.add(index))).collect())
+        Ok(places(rd::rd_kafka_group_result_partitions(group)))
     }
+}
+
+/// SAFETY: `list` is null, or a list that lives.
+pub(super) unsafe fn places(
+    list: *const rd::rd_kafka_topic_partition_list_t,
+) -> Vec<(Place, Result<(), Refusal>)> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: see above; the list has `cnt` elements.
+    unsafe { (0..(*list).cnt as usize).map(|index| place(&*(*list).elems.add(index))).collect() }
 }
 
 /// SAFETY: the element is of a list that lives.

@@ -19,7 +19,7 @@ use rdkafka::types::{RDKafka, RDKafkaAdminOp as Op};
 use super::admin::{Group, Isolation, Member, NewTopic, OffsetAt};
 use super::admin_memory::{
     Answer, Answers, Options, OwnedNewTopic, Place, PlaceList, Queue, Refusal, array, c_string, group_places,
-    no_answer, no_error, place, refused, taken_error, text,
+    no_answer, no_error, place, places, refused, taken_error, text,
 };
 use super::cluster::Cluster;
 use super::partition::{Committed, Partition};
@@ -150,6 +150,30 @@ impl Native {
                 }
             },
         )
+    }
+
+    /// Deletes the records of each partition below an offset.
+    pub fn delete_records(&self, below: &[(&str, i32, i64)], within: Duration) -> Answers<Place> {
+        let list =
+            PlaceList::new(below.iter().map(|&(topic, partition, offset)| (topic, partition, offset, "")))?;
+        let options = self.options(Op::RD_KAFKA_ADMIN_OP_DELETERECORDS, within)?;
+        self.ask(within, |rk, queue| {
+            // SAFETY: the list outlives the block; the request keeps a copy of it, and the call one of the request, which
+            // is destroyed here.
+            unsafe {
+                let mut request = rd::rd_kafka_DeleteRecords_new(list.0);
+                rd::rd_kafka_DeleteRecords(rk, &mut request, 1, options.0, queue);
+                rd::rd_kafka_DeleteRecords_destroy(request);
+            }
+        })?
+        .read(|event| {
+            // SAFETY: the event answers DeleteRecords; what it points to lives as long as the event.
+            unsafe {
+                let result = rd::rd_kafka_event_DeleteRecords_result(event);
+                let list = rd::rd_kafka_DeleteRecords_result_offsets(result);
+                places(list)
+            }
+        })
     }
 
     /// Committed offsets of a group, of these partitions or of all that have one.

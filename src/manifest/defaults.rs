@@ -1,7 +1,6 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
 use super::spec::{Circuit, Delivery, DurationText, Limits, Retry, Scale};
-use super::window_spec::{Fire, FireAt};
 use crate::model::{AfterFire, CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
 
 pub(super) fn namespace() -> String {
@@ -125,10 +124,6 @@ pub(super) fn max_state() -> String {
     "1Gi".to_owned()
 }
 
-pub(super) fn fire_at() -> FireAt {
-    FireAt::Close
-}
-
 pub(super) fn after_fire() -> AfterFire {
     AfterFire::Continue
 }
@@ -139,6 +134,14 @@ pub(super) fn grace() -> DurationText {
 
 pub(super) fn idle() -> DurationText {
     text("10s")
+}
+
+pub(super) fn stitch_topic(name: &FunctionName) -> String {
+    own_topic(name, "stitch")
+}
+
+pub(super) fn max_drift() -> DurationText {
+    text("1m")
 }
 
 pub(super) fn max_skew() -> DurationText {
@@ -188,12 +191,6 @@ impl Default for Retry {
 impl Default for Circuit {
     fn default() -> Self {
         Self { keys: circuit_keys(), within: circuit_within() }
-    }
-}
-
-impl Default for Fire {
-    fn default() -> Self {
-        Self { at: fire_at(), count: None, then: None }
     }
 }
 

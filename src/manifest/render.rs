@@ -82,7 +82,7 @@ fn manifest(function: &Function) -> FunctionManifest {
             handler: function.handler.as_ref().map(handler),
             sources: function.sources.iter().map(source).collect(),
             order: function.order,
-            window: function.window.as_ref().map(window::written),
+            window: function.window.as_ref().map(|window| window::written(window, &function.sources)),
             state: function.window.as_ref().map(|_| State { max_bytes: text::size_text(function.max_state) }),
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),

@@ -51,15 +51,21 @@ impl Resolver<'_> {
         }
         let max_state = self.max_state(spec.state, spec.window.is_some());
         let sinks = spec.sinks.len();
+        let sources = indexed("spec.sources", spec.sources, |path, source| self.source(path, source));
+        let window = spec.window.map(|window| self.window(window, &sources));
+        // One source by its record key is gathered where it is.
+        let is_by_record = matches!(sources.as_slice(), [source] if source.key == KeySpec::Record);
+        let stitch_topic = (window.is_some() && !is_by_record).then(|| defaults::stitch_topic(&name));
         Function {
             labels: manifest.metadata.labels,
             group,
             handler: spec.handler.map(|handler| self.handler(handler)),
-            sources: indexed("spec.sources", spec.sources, |path, source| self.source(path, source)),
+            sources,
             order: spec.order,
-            window: spec.window.map(|window| self.window(window)),
+            window,
             max_state,
             state_topic: defaults::state_topic(&name),
+            stitch_topic,
             sinks: indexed("spec.sinks", spec.sinks, |path, sink| self.sink(path, sink, sinks, &name)),
             delivery: self.delivery(spec.delivery, &name),
             workers: spec.scale.min.max(1),
@@ -335,6 +341,12 @@ impl Resolver<'_> {
         );
         if function.window.is_some() {
             self.keep_apart(function, &function.state_topic, "where the function keeps its state");
+        }
+        if let Some(topic) = &function.stitch_topic {
+            self.keep_apart(function, topic, "where the function brings its sources together");
+        }
+        if let Some(topic) = function.window.as_ref().and_then(|window| window.late_topic.as_ref()) {
+            self.keep_apart(function, topic, "where the function's late events go");
         }
     }
 

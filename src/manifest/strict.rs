@@ -8,14 +8,9 @@ use super::document::{Document, join};
 use super::text::nearest;
 
 /// Keys that have a meaning, but not yet: the type they belong to and their name.
-const NOT_YET_KEYS: [(&str, &str); 14] = [
+const NOT_YET_KEYS: [(&str, &str); 9] = [
     ("Spec", "time"),
     ("Source", "table"),
-    ("Window", "stitch"),
-    ("Window", "repeat"),
-    ("Window", "onTimeout"),
-    ("Window", "maxDrift"),
-    ("Window", "late"),
     ("State", "ttl"),
     ("Handler", "url"),
     ("Filter", "sql"),
@@ -26,7 +21,7 @@ const NOT_YET_KEYS: [(&str, &str); 14] = [
 ];
 
 /// Words that have a meaning, but not yet.
-const NOT_YET_WORDS: [(&str, &str); 3] = [("Format", "avro"), ("Format", "protobuf"), ("FireAt", "complete")];
+const NOT_YET_WORDS: [(&str, &str); 2] = [("Format", "avro"), ("Format", "protobuf")];
 
 /// Checks `document` against `schema`. Afterwards its value has the schema's types throughout, be it
 /// by stand-ins for what was refused.

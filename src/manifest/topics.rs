@@ -20,9 +20,10 @@ pub struct NewTopic {
     pub role: TopicRole,
     /// Its settings as far as the manifest knows them.
     pub create: CreateTopic,
-    /// It gets as many partitions as this topic has; only the cluster knows how many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partitions_after: Option<String>,
+    /// It gets as many partitions as the one of these topics that has most; only the cluster knows how many. None: as
+    /// the broker likes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions_after: Vec<String>,
     /// `max.message.bytes` becomes the largest of these topics' and [`HEADROOM_BYTES`]; only the
     /// cluster knows theirs.
     pub sized_after: Vec<String>,
@@ -38,6 +39,10 @@ pub enum TopicRole {
     Redrive,
     /// Its state.
     State,
+    /// Its sources, by its key.
+    Stitch,
+    /// Its late events.
+    Late,
     /// A sink with `create`.
     Sink,
 }
@@ -49,6 +54,8 @@ impl TopicRole {
             Self::DeadLetter => "dead letters",
             Self::Redrive => "redriven events",
             Self::State => "state",
+            Self::Stitch => "sources by key",
+            Self::Late => "late events",
             Self::Sink => "sink",
         }
     }
@@ -73,11 +80,20 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
     };
     let delivery = &function.delivery;
     let mut made = vec![
-        internal(&delivery.dead_letter_topic, TopicRole::DeadLetter, None),
-        internal(&delivery.redrive_topic, TopicRole::Redrive, sources.first().cloned()),
+        internal(&delivery.dead_letter_topic, TopicRole::DeadLetter, Vec::new()),
+        internal(&delivery.redrive_topic, TopicRole::Redrive, sources.iter().take(1).cloned().collect()),
     ];
-    if function.window.is_some() {
-        let mut state = internal(&function.state_topic, TopicRole::State, sources.first().cloned());
+    if let Some(topic) = &function.stitch_topic {
+        let mut stitch = internal(topic, TopicRole::Stitch, sources.clone());
+        // Trimmed by whoever has read it, never by age.
+        stitch.create.config.insert("retention.ms".to_owned(), "-1".to_owned());
+        made.push(stitch);
+    }
+    if let Some(window) = &function.window {
+        let mut state = internal(&function.state_topic, TopicRole::State, sources.clone());
+        if let Some(topic) = &window.late_topic {
+            made.push(internal(topic, TopicRole::Late, Vec::new()));
+        }
         state.create.config.insert("cleanup.policy".to_owned(), "compact".to_owned());
         made.push(state);
     }
@@ -90,7 +106,7 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
                 topic: sink.topic.clone(),
                 role: TopicRole::Sink,
                 create: create.clone(),
-                partitions_after: None,
+                partitions_after: Vec::new(),
                 sized_after: Vec::new(),
             });
         }

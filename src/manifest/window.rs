@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::document::join;
+use super::document::{Document, join};
 use super::resolve::Resolver;
 use super::spec::DurationText;
 use super::window_spec::{
-    Aggregate, CountWindow, Fire, FireAt, Hopping, Session, Sliding, State, Tumbling, Window,
+    Aggregate, CountWindow, Fire, FireAt, Hopping, LateTopic, OnTimeout, Session, Sliding, State, Stitch,
+    TimeoutAction, Tumbling, Window,
 };
 use super::{defaults, text};
 use crate::model::{
-    self, AggregateOp, AggregateSpec, Format, Function, KeySpec, Order, WindowKind, WindowSpec,
+    self, AggregateOp, AggregateSpec, Format, Function, Order, Source, StitchSpec, WindowKind, WindowSpec,
 };
 
 /// Where a window stands.
@@ -28,11 +29,11 @@ const MAX_OVERLAP: u128 = 10_000;
 const LEAST_STATE: u64 = 1 << 20;
 
 /// Fields that every result has.
-const RESULT_FIELDS: [&str; 2] = ["key", "window"];
+const RESULT_FIELDS: [&str; 3] = ["key", "window", "missing"];
 
 impl Resolver<'_> {
     /// The window that was written; what does not hold is noted.
-    pub(super) fn window(&mut self, window: Window) -> WindowSpec {
+    pub(super) fn window(&mut self, window: Window, sources: &[Source]) -> WindowSpec {
         self.check_whole(&window);
         let kind = self.kind(&window);
         let grace = self.span(&join(WINDOW, "grace"), &window.grace);
@@ -40,9 +41,19 @@ impl Resolver<'_> {
             let message = "a `count` window ends with its last event, not with time: remove it";
             self.document.refuse(&join(WINDOW, "grace"), message);
         }
+        let topics = sources.iter().map(|source| source.topic.clone());
+        let has_many = sources.len() > 1;
+        if let Some(late) = &window.late {
+            self.hold(&join(&join(WINDOW, "late"), "topic"), text::topic(&late.topic));
+        }
+        let on_timeout = self.on_timeout(window.on_timeout, kind);
         WindowSpec {
             kind,
             fire: self.fire(window.fire, kind),
+            sources: if has_many { topics.collect() } else { Vec::new() },
+            stitch: self.stitch_of(window.stitch, on_timeout, sources),
+            late_topic: window.late.map(|late| late.topic),
+            max_drift: self.duration(&join(WINDOW, "maxDrift"), &window.max_drift),
             aggregates: self.aggregates(window.aggregate),
             grace,
             idle: self.duration(&join(WINDOW, "idle"), &window.idle),
@@ -56,32 +67,38 @@ impl Resolver<'_> {
         if self.document.is_refused(WINDOW) {
             return;
         }
-        let Window { tumbling, hopping, sliding, session, count, .. } = window;
-        let written =
-            [tumbling.is_some(), hopping.is_some(), sliding.is_some(), session.is_some(), count.is_some()];
-        let choice = "`tumbling`, `hopping`, `sliding`, `session`, `count`";
+        let Window { tumbling, hopping, sliding, session, count, stitch, .. } = window;
+        let written = [
+            tumbling.is_some(),
+            hopping.is_some(),
+            sliding.is_some(),
+            session.is_some(),
+            count.is_some(),
+            stitch.is_some(),
+        ];
+        let choice = "`tumbling`, `hopping`, `sliding`, `session`, `count`, `stitch`";
         match written.iter().filter(|is_written| **is_written).count() {
             0 => self.document.refuse(WINDOW, format!("give one of {choice}")),
             1 => {}
             _ => self.document.refuse(WINDOW, format!("give only one of {choice}")),
         }
-        if window.aggregate.is_empty() {
-            let message = "windows that keep their events and call the handler's `on_window` are not yet supported \
-                           in this version: name an aggregate";
+        if window.stitch.is_some() && !window.aggregate.is_empty() {
+            let message = "a `stitch` keeps its events and makes no numbers of them: remove it";
             self.document.refuse(&join(WINDOW, "aggregate"), message);
         }
     }
 
     /// The kind that was written; where there is none, or more than one, any.
     fn kind(&mut self, window: &Window) -> WindowKind {
-        let Window { tumbling, hopping, sliding, session, count, .. } = window;
+        let Window { tumbling, hopping, sliding, session, count, stitch, .. } = window;
         let tumbling = tumbling.as_ref().map(|tumbling| self.tumbling(tumbling));
         let hopping = hopping.as_ref().map(|hopping| self.hopping(hopping));
         let sliding = sliding.as_ref().map(|sliding| self.sliding(sliding));
         let session = session.as_ref().map(|session| self.session(session));
         let count = count.as_ref().map(|count| WindowKind::Count { size: count.size });
+        let stitch = stitch.as_ref().map(|stitch| self.stitch(stitch));
         let any = WindowKind::Tumbling { size: Duration::ZERO };
-        tumbling.or(hopping).or(sliding).or(session).or(count).unwrap_or(any)
+        tumbling.or(hopping).or(sliding).or(session).or(count).or(stitch).unwrap_or(any)
     }
 
     fn tumbling(&mut self, tumbling: &Tumbling) -> WindowKind {
@@ -120,6 +137,88 @@ impl Resolver<'_> {
         WindowKind::Session { gap: self.length("session", "gap", &session.gap) }
     }
 
+    fn stitch(&mut self, stitch: &Stitch) -> WindowKind {
+        WindowKind::Stitch { within: self.length("stitch", "within", &stitch.within) }
+    }
+
+    /// Which sources a stitch is made of.
+    fn stitch_of(
+        &mut self,
+        stitch: Option<Stitch>,
+        on_timeout: model::OnTimeout,
+        sources: &[Source],
+    ) -> StitchSpec {
+        let Some(stitch) = stitch else { return StitchSpec::default() };
+        let path = join(WINDOW, "stitch");
+        if sources.len() < 2 && self.document.errors.is_empty() {
+            let message =
+                "puts events of several sources together, and there is one: add sources, or take `count`";
+            self.document.refuse(&path, message);
+        }
+        let known: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        let mut taken = Vec::new();
+        let mut find = |document: &mut Document, key: &str, names: &[String]| {
+            let mut found = Vec::new();
+            for (index, name) in names.iter().enumerate() {
+                let path = format!("{}[{index}]", join(&path, key));
+                match known.iter().position(|known| known == name) {
+                    None => {
+                        let message = format!("unknown source `{name}`; the sources are {}", quoted(&known));
+                        document.refuse(&path, message);
+                    }
+                    Some(at) if taken.contains(&at) => {
+                        document.refuse(&path, format!("`{name}` is named already: remove it"));
+                    }
+                    Some(at) => {
+                        taken.push(at);
+                        found.push(u16::try_from(at).unwrap_or(u16::MAX));
+                    }
+                }
+            }
+            found
+        };
+        let optional = find(self.document, "optional", &stitch.optional);
+        let mut need = find(self.document, "need", &stitch.need);
+        let rest = |at: &u16| !taken.contains(&usize::from(*at));
+        let mut others = (0..u16::try_from(sources.len()).unwrap_or(u16::MAX)).filter(rest);
+        if stitch.need.is_empty() {
+            need.extend(others);
+        } else if let Some(source) = others.next().and_then(|at| sources.get(usize::from(at))) {
+            let message =
+                format!("source `{}` is neither in `need` nor in `optional`: add it to one", source.name);
+            self.document.refuse(&path, message);
+        }
+        if need.is_empty() && self.document.errors.is_empty() {
+            self.document.refuse(&path, "needs no source, so it would never be complete: name one in `need`");
+        }
+        need.sort_unstable();
+        StitchSpec { need, optional, repeat: stitch.repeat, on_timeout }
+    }
+
+    fn on_timeout(&mut self, written: Option<OnTimeout>, kind: WindowKind) -> model::OnTimeout {
+        let path = join(WINDOW, "onTimeout");
+        let Some(OnTimeout { action, sink }) = written else { return model::OnTimeout::Call };
+        if !matches!(kind, WindowKind::Stitch { .. }) {
+            self.document.refuse(&path, "only a `stitch` can be unfinished at its end: remove it");
+        }
+        match (action, sink) {
+            (TimeoutAction::Emit, Some(sink)) => return model::OnTimeout::Emit(sink),
+            (TimeoutAction::Emit, None) => {
+                self.document.refuse(&path, "`emit` needs a `sink`, as in `sink: unpaid`");
+            }
+            (_, Some(_)) => {
+                let message = "is for `action: emit` only: set that too, or remove it";
+                self.document.refuse(&join(&path, "sink"), message);
+            }
+            (_, None) => {}
+        }
+        match action {
+            TimeoutAction::Drop => model::OnTimeout::Drop,
+            TimeoutAction::DeadLetter => model::OnTimeout::DeadLetter,
+            TimeoutAction::Call | TimeoutAction::Emit => model::OnTimeout::Call,
+        }
+    }
+
     /// A duration of a window of `kind`; zero only if it was refused.
     fn length(&mut self, kind: &str, key: &str, written: &DurationText) -> Duration {
         let path = join(&join(WINDOW, kind), key);
@@ -141,7 +240,21 @@ impl Resolver<'_> {
 
     fn fire(&mut self, fire: Fire, kind: WindowKind) -> model::Fire {
         let path = join(WINDOW, "fire");
-        if fire.at == FireAt::Count {
+        let is_stitch = matches!(kind, WindowKind::Stitch { .. });
+        match fire.at {
+            Some(FireAt::Update | FireAt::Count) if is_stitch => {
+                let message = "a `stitch` gives its result when it is complete or when it closes: use `complete` or \
+                               `close`";
+                self.document.refuse(&join(&path, "at"), message);
+            }
+            Some(FireAt::Complete) if !is_stitch => {
+                let message =
+                    "is for `stitch` only, which knows what it needs: use `close`, `update` or `count`";
+                self.document.refuse(&join(&path, "at"), message);
+            }
+            _ => {}
+        }
+        if fire.at == Some(FireAt::Count) {
             return self.fire_by_count(&path, fire, kind);
         }
         let only = "is for `at: count` only: set that too, or remove it";
@@ -154,7 +267,9 @@ impl Resolver<'_> {
             self.document.refuse(&join(&path, "then"), only);
         }
         match fire.at {
-            FireAt::Update => model::Fire::Update,
+            Some(FireAt::Update) => model::Fire::Update,
+            Some(FireAt::Complete) => model::Fire::Complete,
+            None if is_stitch => model::Fire::Complete,
             _ => model::Fire::Close,
         }
     }
@@ -207,11 +322,31 @@ impl Resolver<'_> {
 
     /// Rules between a function's window and its other parts.
     pub(super) fn check_window(&mut self, function: &Function, window: &WindowSpec) {
-        let gather = "needs a gather stage, which is not yet supported in this version";
-        if function.handler.is_some() {
+        if let Some(handler) = &function.handler
+            && handler.concurrency > 1
+        {
+            let message = "windows are called on the worker's own thread in this version: remove it";
+            self.document.refuse("spec.handler.concurrency", message);
+        }
+        if let Some(handler) = &function.handler
+            && handler.rate.is_some()
+        {
+            let message = "calls of windows are not counted in this version: remove it";
+            self.document.refuse("spec.handler.rate", message);
+        }
+        let keeps = window.aggregates.is_empty();
+        let resets = matches!(window.fire, model::Fire::Count { then: model::AfterFire::Reset, .. });
+        if keeps && resets && matches!(window.kind, WindowKind::Hopping { .. }) {
             let message =
-                "a handler beside `window` is not yet supported in this version: remove one of them";
-            self.document.refuse("spec.handler", message);
+                "hopping windows share the events that they keep: use `continue`, or name an `aggregate`";
+            self.document.refuse(&join(&join(WINDOW, "fire"), "then"), message);
+        }
+        if let model::OnTimeout::Emit(sink) = &window.stitch.on_timeout
+            && function.sinks.iter().all(|known| known.name != *sink)
+        {
+            let known: Vec<&str> = function.sinks.iter().map(|sink| sink.name.as_str()).collect();
+            let message = format!("unknown sink `{sink}`; the sinks are {}", quoted(&known));
+            self.document.refuse(&join(&join(WINDOW, "onTimeout"), "sink"), message);
         }
         if function.delivery.origin_headers {
             let message =
@@ -221,18 +356,11 @@ impl Resolver<'_> {
         if function.order != Order::Key {
             self.document.refuse("spec.order", "windows are by key: write `key`, or remove it");
         }
-        for index in 1..function.sources.len() {
-            let message = format!("a second source beside `window` {gather}: remove it");
-            self.document.refuse(&format!("spec.sources[{index}]"), message);
-        }
         for (index, source) in function.sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
-            if source.key != KeySpec::Record {
-                let message = format!(
-                    "a key of its own beside `window` {gather}: let another function write the topic anew by \
-                     this key, and remove it here"
-                );
-                self.document.refuse(&join(&path, "key"), message);
+            if keeps && RESULT_FIELDS.contains(&source.name.as_str()) {
+                let message = format!("every result has a field `{}`: choose another name", source.name);
+                self.document.refuse(&join(&path, "name"), message);
             }
             self.check_fields(&join(&path, "format"), source.format, window);
         }
@@ -255,13 +383,22 @@ impl Resolver<'_> {
 }
 
 /// A window as YAML has it, every default written out.
-pub(super) fn written(window: &WindowSpec) -> Window {
+pub(super) fn written(window: &WindowSpec, sources: &[Source]) -> Window {
+    let names = |list: &[u16]| {
+        let of = |at: &u16| sources.get(usize::from(*at)).map(|source| source.name.clone());
+        list.iter().filter_map(of).collect()
+    };
+    let StitchSpec { need, optional, repeat, on_timeout } = &window.stitch;
     let mut written = Window {
         tumbling: None,
         hopping: None,
         sliding: None,
         session: None,
         count: None,
+        stitch: None,
+        max_drift: window.max_drift.into(),
+        late: window.late_topic.clone().map(|topic| LateTopic { topic }),
+        on_timeout: matches!(window.kind, WindowKind::Stitch { .. }).then(|| written_timeout(on_timeout)),
         fire: written_fire(window.fire),
         aggregate: window.aggregates.iter().map(written_aggregate).collect(),
         grace: window.grace.into(),
@@ -276,18 +413,36 @@ pub(super) fn written(window: &WindowSpec) -> Window {
         WindowKind::Sliding { size } => written.sliding = Some(Sliding { size: size.into() }),
         WindowKind::Session { gap } => written.session = Some(Session { gap: gap.into() }),
         WindowKind::Count { size } => written.count = Some(CountWindow { size }),
+        WindowKind::Stitch { within } => {
+            let (need, optional, repeat) = (names(need), names(optional), *repeat);
+            written.stitch = Some(Stitch { within: within.into(), need, optional, repeat });
+        }
     }
     written
 }
 
+fn written_timeout(on_timeout: &model::OnTimeout) -> OnTimeout {
+    let (action, sink) = match on_timeout {
+        model::OnTimeout::Call => (TimeoutAction::Call, None),
+        model::OnTimeout::Drop => (TimeoutAction::Drop, None),
+        model::OnTimeout::DeadLetter => (TimeoutAction::DeadLetter, None),
+        model::OnTimeout::Emit(sink) => (TimeoutAction::Emit, Some(sink.clone())),
+    };
+    OnTimeout { action, sink }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 fn written_fire(fire: model::Fire) -> Fire {
-    match fire {
-        model::Fire::Close => Fire { at: FireAt::Close, count: None, then: None },
-        model::Fire::Update => Fire { at: FireAt::Update, count: None, then: None },
-        model::Fire::Count { every, then } => {
-            Fire { at: FireAt::Count, count: Some(every), then: Some(then) }
-        }
-    }
+    let (at, count, then) = match fire {
+        model::Fire::Close => (FireAt::Close, None, None),
+        model::Fire::Complete => (FireAt::Complete, None, None),
+        model::Fire::Update => (FireAt::Update, None, None),
+        model::Fire::Count { every, then } => (FireAt::Count, Some(every), Some(then)),
+    };
+    Fire { at: Some(at), count, then }
 }
 
 fn written_aggregate((name, aggregate): (&String, &AggregateSpec)) -> (String, Aggregate) {
@@ -335,7 +490,12 @@ spec:
             grace: Duration::ZERO,
             idle: Duration::from_secs(10),
             max_skew: Duration::from_secs(3600),
+            sources: Vec::new(),
+            stitch: StitchSpec::default(),
+            late_topic: None,
+            max_drift: Duration::from_secs(60),
         };
+        assert_eq!(function.stitch_topic, None, "it is gathered where it is");
         assert_eq!((function.window, function.max_state), (Some(window), 1 << 30));
         assert_eq!(function.state_topic, "mill.state");
     }
@@ -417,7 +577,7 @@ spec:
     /// Each row replaces the kind of the window, and names what is then found.
     #[test]
     fn a_window_of_no_sense_is_refused() {
-        let choice = "`tumbling`, `hopping`, `sliding`, `session`, `count`";
+        let choice = "`tumbling`, `hopping`, `sliding`, `session`, `count`, `stitch`";
         let rows: &[(&str, &str)] = &[
             ("grace: 0s", &format!(": give one of {choice}")),
             ("tumbling: {size: 1s}, count: {size: 5}", &format!(": give only one of {choice}")),
@@ -457,7 +617,6 @@ spec:
                 ".fire.at: a `count` window closes with its 5 events: use `close`, or a shorter `size`",
             ),
             ("tumbling: {size: 1s}, grace: 3651d", ".grace: \"3651d\" is too long: at most 3650d"),
-            ("stitch: {within: 1h}", ".stitch: not yet supported in this version: remove it"),
         ];
         for (written, expected) in rows {
             assert_eq!(found(TUMBLING, written), [format!("5: spec.window{expected}")], "{written}");
@@ -477,7 +636,7 @@ spec:
             ("{at: update, then: continue}", &format!(".then: {only}")),
             (
                 "{at: complete}",
-                ".at: `complete` is not yet supported in this version; it takes `close`, `update`, `count`",
+                ".at: is for `stitch` only, which knows what it needs: use `close`, `update` or `count`",
             ),
             ("{at: closed}", ".at: unknown word `closed`, did you mean `close`?"),
             ("{at: cuont, count: 2, then: reset}", ".at: unknown word `cuont`, did you mean `count`?"),
@@ -487,10 +646,14 @@ spec:
             let found = found(TUMBLING, &format!("{TUMBLING}, fire: {written}"));
             assert_eq!(found, [format!("5: spec.window.fire{expected}")], "{written}");
         }
-        for key in ["late: {topic: l}", "onTimeout: {}", "repeat: next", "maxDrift: 1m"] {
-            let name = key.split(':').next().unwrap();
-            let expected = format!("5: spec.window.{name}: not yet supported in this version: remove it");
-            assert_eq!(found(TUMBLING, &format!("{TUMBLING}, {key}")), [expected]);
+        for (key, expected) in [
+            ("late: {topic: 'l m'}", "late.topic: \"l m\" is no topic name"),
+            ("onTimeout: {}", "onTimeout: only a `stitch` can be unfinished at its end: remove it"),
+            ("repeat: next", "repeat: unknown key"),
+            ("maxDrift: 5", "maxDrift: a bare number has no unit: write `5s` or `5ms`"),
+        ] {
+            let found = found(TUMBLING, &format!("{TUMBLING}, {key}"));
+            assert!(matches!(found.as_slice(), [found] if found.contains(expected)), "{key}: {found:?}");
         }
     }
 
@@ -501,10 +664,7 @@ spec:
             let expected = format!("5: spec.window.aggregate.x: {no_field}");
             assert_eq!(found(RIDES, &format!("x: {{op: {op}}}")), [expected]);
         }
-        let no_events = "windows that keep their events and call the handler's `on_window` are not yet supported in \
-                         this version: name an aggregate";
         let rows: &[(&str, &str)] = &[
-            ("", &format!(": {no_events}")),
             ("x: {op: count, field: fare}", ".x.field: \"fare\" is no JSON pointer: write `/fare`"),
             (
                 "x: {op: average, field: /a}",
@@ -519,8 +679,7 @@ spec:
             let expected = format!("5: spec.window.aggregate{expected}");
             assert_eq!(found(RIDES, written), [expected], "{written}");
         }
-        let aggregate = ", aggregate: {rides: {op: count}}";
-        assert_eq!(found(aggregate, ""), [format!("5: spec.window.aggregate: {no_events}")]);
+        assert_eq!(found(", aggregate: {rides: {op: count}}", ""), [""; 0], "it keeps its events");
         let misspelt = "5: spec.window.aggregates: unknown key, did you mean `aggregate`?";
         assert_eq!(found("aggregate:", "aggregates:"), [misspelt]);
     }
@@ -528,11 +687,6 @@ spec:
     /// Each row replaces one part of the windowed manifest, and names what is then found.
     #[test]
     fn what_does_not_go_with_a_window_is_refused() {
-        let gather = "needs a gather stage, which is not yet supported in this version";
-        let own_key = format!(
-            "a key of its own beside `window` {gather}: let another function write the topic anew by this key, and \
-             remove it here"
-        );
         let no_fields = "has no fields, and spec.window.aggregate.x takes one: use `json`, `cloudevents` or `auto`, or \
                          count all events";
         let state = "\"mill.state\" is where the function keeps its state";
@@ -549,8 +703,13 @@ spec:
             ),
             (
                 "spec:",
-                "spec:\n  handler: {plugin: mill}",
-                "5: spec.handler: a handler beside `window` is not yet supported in this version: remove one of them",
+                "spec:\n  handler: {plugin: mill, concurrency: 2}",
+                "5: spec.handler.concurrency: windows are called on the worker's own thread in this version: remove it",
+            ),
+            (
+                "spec:",
+                "spec:\n  handler: {plugin: mill, rate: 5/s}",
+                "5: spec.handler.rate: calls of windows are not counted in this version: remove it",
             ),
             (
                 "spec:",
@@ -560,15 +719,9 @@ spec:
             ("spec:", "spec:\n  order: none", "5: spec.order: windows are by key: write `key`, or remove it"),
             (
                 "{topic: in}",
-                "{topic: in}, {topic: more}",
-                &format!("6: spec.sources[1]: a second source beside `window` {gather}: remove it"),
+                "{topic: in}, {topic: mill.stitch}",
+                "6: spec.sources[1].topic: \"mill.stitch\" is where the function brings its sources together",
             ),
-            (
-                "{topic: in}",
-                "{topic: in, key: {fields: [/a]}}",
-                &format!("6: spec.sources[0].key: {own_key}"),
-            ),
-            ("{topic: in}", "{topic: in, key: {header: h}}", &format!("6: spec.sources[0].key: {own_key}")),
             (sum, summed, &format!("6: spec.sources[0].format: {no_fields}")),
             (
                 "  sinks: [{topic: out}]\n",
@@ -601,6 +754,102 @@ spec:
         let expected =
             "5: spec.state: state without a `window` is not yet supported in this version: remove it";
         assert_eq!(found(window, "state: {}"), [expected]);
+    }
+
+    const STITCHED: &str = "\
+apiVersion: tidemill.dev/v1alpha1
+kind: Function
+metadata: {name: mill}
+spec:
+  window: {stitch: {within: 1h, need: [a], optional: [b]}}
+  sources: [{topic: in, name: a}, {topic: more, name: b, key: {header: h}}]
+  sinks: [{topic: out}, {topic: late, name: late}]
+";
+
+    #[test]
+    fn a_stitch_knows_its_sources() {
+        let function = one(STITCHED);
+        assert_eq!(function.stitch_topic.as_deref(), Some("mill.stitch"));
+        assert_eq!(function.gathered_topic(), Some("mill.stitch"));
+        assert_eq!(one(&render(&function)), function);
+        let window = function.window.unwrap();
+        assert_eq!(window.kind, WindowKind::Stitch { within: Duration::from_secs(3600) });
+        assert_eq!((window.fire, window.sources), (Fire::Complete, vec!["in".to_owned(), "more".to_owned()]));
+        assert_eq!((window.stitch.need, window.stitch.optional), (vec![0], vec![1]));
+        let all = one(&STITCHED.replace(", need: [a], optional: [b]", ", repeat: collect"));
+        let stitch = all.window.unwrap().stitch;
+        assert_eq!((stitch.need, stitch.repeat), (vec![0, 1], model::Repeat::Collect));
+        for (action, expected) in [
+            ("{}", model::OnTimeout::Call),
+            ("{action: drop}", model::OnTimeout::Drop),
+            ("{action: deadLetter}", model::OnTimeout::DeadLetter),
+            ("{action: emit, sink: late}", model::OnTimeout::Emit("late".to_owned())),
+        ] {
+            let text =
+                STITCHED.replace("[b]}}", &format!("[b]}}, onTimeout: {action}, fire: {{at: close}}}}"));
+            let function = one(&text);
+            assert_eq!(one(&render(&function)), function);
+            let window = function.window.unwrap();
+            assert_eq!((window.stitch.on_timeout, window.fire), (expected, Fire::Close));
+        }
+        let keyed = one(&with("{topic: in}", "{topic: in, key: {header: h}}"));
+        assert_eq!(keyed.stitch_topic.as_deref(), Some("mill.stitch"), "one source by another key");
+    }
+
+    #[test]
+    fn a_stitch_of_no_sense_is_refused() {
+        let whole = "{within: 1h, need: [a], optional: [b]}}";
+        let rows: &[(&str, &str)] = &[
+            ("{within: 1h, need: [c]}}", ".stitch.need[0]: unknown source `c`; the sources are `a`, `b`"),
+            ("{within: 1h, need: [a, a, b]}}", ".stitch.need[1]: `a` is named already: remove it"),
+            (
+                "{within: 1h, need: [a]}}",
+                ".stitch: source `b` is neither in `need` nor in `optional`: add it to one",
+            ),
+            (
+                "{within: 1h, optional: [a, b]}}",
+                ".stitch: needs no source, so it would never be complete: name one in `need`",
+            ),
+            ("{need: [a, b]}}", ".stitch.within: is missing"),
+            ("{within: 0s}}", ".stitch.within: must be longer than zero"),
+            (
+                "{within: 1h, repeat: again}}",
+                ".stitch.repeat: unknown word `again`, it takes `next`, `replace`, `collect`",
+            ),
+            (
+                "{within: 1h}, aggregate: {n: {op: count}}}",
+                ".aggregate: a `stitch` keeps its events and makes no numbers of them: remove it",
+            ),
+            (
+                "{within: 1h}, fire: {at: update}}",
+                ".fire.at: a `stitch` gives its result when it is complete or when it closes: use `complete` or `close`",
+            ),
+            (
+                "{within: 1h}, onTimeout: {action: emit}}",
+                ".onTimeout: `emit` needs a `sink`, as in `sink: unpaid`",
+            ),
+            (
+                "{within: 1h}, onTimeout: {action: emit, sink: unpaid}}",
+                ".onTimeout.sink: unknown sink `unpaid`; the sinks are `default`, `late`",
+            ),
+            (
+                "{within: 1h}, onTimeout: {sink: late}}",
+                ".onTimeout.sink: is for `action: emit` only: set that too, or remove it",
+            ),
+        ];
+        for (written, expected) in rows {
+            let found = findings(
+                &STITCHED.replace(whole, written).replace("{topic: out}", "{topic: out, name: default}"),
+            );
+            assert_eq!(found, [format!("f.yaml:5: spec.window{expected}")], "{written}");
+        }
+        let alone =
+            STITCHED.replace(", {topic: more, name: b, key: {header: h}}", "").replace(", optional: [b]", "");
+        let found = findings(&alone);
+        assert!(
+            matches!(found.as_slice(), [one] if one.contains("of several sources together")),
+            "{found:?}"
+        );
     }
 
     #[test]

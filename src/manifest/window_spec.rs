@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 use super::spec::DurationText;
-use crate::model::{AfterFire, AggregateOp};
+use crate::model::{AfterFire, AggregateOp, Repeat};
 
-/// What is gathered by key and time, and what is made of it. Exactly one of `tumbling`, `hopping`, `sliding`, `session`
-/// and `count` says which events of a key belong together. A result has the events' key and goes to the sinks as
-/// `{"key": …, "window": {"start": …, "end": …, "fired": …}}` with a field for each `aggregate`; `start` and `end` are
-/// milliseconds since the epoch, `fired` is `close`, `update` or `count`. In this version a window has one source, keyed by its record key, and no handler.
+/// What is gathered by key and time, and what is made of it. Exactly one of `tumbling`, `hopping`, `sliding`, `session`,
+/// `count` and `stitch` says which events of a key belong together. With a handler its `on_window` is called with each
+/// window that fires. Without one a result has the events' key and goes to the sinks as
+/// `{"key": …, "window": {"start": …, "end": …, "fired": …}}`, with a field for each `aggregate` or, if there is none,
+/// for the events of each source, by its name; `start` and `end` are milliseconds since the epoch, `fired` is `close`,
+/// `update`, `count`, `complete` or `timeout`. Several sources, or one with a `key` of its own, are first brought
+/// together by key in the topic `<function>.stitch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Window {
@@ -32,11 +35,14 @@ pub(super) struct Window {
     /// So many events, as they come; time has no part in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<CountWindow>,
+    /// One event of each source that is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stitch: Option<Stitch>,
     /// When a result is given.
     #[serde(default)]
     pub fire: Fire,
-    /// What is made of the events, by the name that it has in the result; at least one, and none is called `key` or
-    /// `window`.
+    /// What is made of the events, by the name that it has in the result; none is called `key`, `window` or `missing`.
+    /// Without any the window keeps the events themselves. Not for `stitch`, which always does.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aggregate: BTreeMap<String, Aggregate>,
     /// How long a window stays open after its end, in event time, for events that come late; at most `3650d`. Those
@@ -51,6 +57,69 @@ pub(super) struct Window {
     /// close the windows of all others.
     #[serde(default = "defaults::max_skew")]
     pub max_skew: DurationText,
+    /// How far, in event time, a source partition may be read ahead of the slowest one that is not idle: what it brings
+    /// would only wait, and fill the state.
+    #[serde(default = "defaults::max_drift")]
+    pub max_drift: DurationText,
+    /// Where events go that come too late for every window. Default: to the dead letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateTopic>,
+    /// What becomes of a stitch that ends without something that it needs; for `stitch` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<OnTimeout>,
+}
+
+/// One event of each source that is needed, no further apart than `within`: from the first event to `within` after it, both
+/// in. Each source of the function is either needed or optional.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Stitch {
+    /// How far apart they may be, at most `3650d`.
+    pub within: DurationText,
+    /// Names of the sources without which it is unfinished. Default: all that are not optional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub need: Vec<String>,
+    /// Names of sources that it takes along, if they come in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optional: Vec<String>,
+    /// What becomes of a second event of one source.
+    #[serde(default)]
+    pub repeat: Repeat,
+}
+
+/// Where late events go, as they came, with headers that say why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LateTopic {
+    /// The topic; made if it is missing.
+    pub topic: String,
+}
+
+/// What becomes of a stitch that ends without something that it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct OnTimeout {
+    /// What.
+    #[serde(default)]
+    pub action: TimeoutAction,
+    /// With `emit`, and only there: the sink that gets its result. All other results go to the other sinks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+}
+
+/// What becomes of a stitch that ends without something that it needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum TimeoutAction {
+    /// It gives a result like any other, `fired` is `timeout` and `missing` names the sources.
+    #[default]
+    Call,
+    /// It is forgotten.
+    Drop,
+    /// Its events become dead letters.
+    DeadLetter,
+    /// Its result goes to a sink of its own, and no handler is called.
+    Emit,
 }
 
 /// Windows of one size, one after the other, aligned to the epoch: `start` is in, `end` is not.
@@ -98,12 +167,12 @@ pub(super) struct CountWindow {
 }
 
 /// When a window gives a result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Fire {
-    /// At which moments.
-    #[serde(default = "defaults::fire_at")]
-    pub at: FireAt,
+    /// At which moments. Default: `close`; of a `stitch`: `complete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<FireAt>,
     /// With every how many events; with `at: count`, which needs it, and only there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -117,11 +186,13 @@ pub(super) struct Fire {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum FireAt {
-    /// Once, when it is complete: its end has passed, or it has its count.
+    /// Once: its end has passed, or it has its count.
     Close,
+    /// At once when it has all that it needs, for `stitch` only. At its end it is unfinished, see `onTimeout`.
+    Complete,
     /// With every event; there is none at the close, which would say the same.
     Update,
-    /// With every so many events, and not at the close. Not for the window `count`, which has its own.
+    /// With every so many events, and not at the close. Not for `count`, which has its own, and not for `stitch`.
     Count,
 }
 

@@ -69,6 +69,8 @@ pub enum DeadLetterReason {
     Late,
     /// Further ahead of the clock than `window.maxSkew`.
     Ahead,
+    /// Its stitch ended without something that it needs.
+    Incomplete,
     /// The broker (or the client's limits) refused an output made from it.
     Unwritable,
     /// An output cannot be written as its sink asks: unknown sink, not the format's shape.
@@ -77,7 +79,7 @@ pub enum DeadLetterReason {
 
 impl DeadLetterReason {
     /// Every reason, for tables and docs.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Malformed,
         Self::Unkeyed,
         Self::Rejected,
@@ -86,6 +88,7 @@ impl DeadLetterReason {
         Self::TooOld,
         Self::Late,
         Self::Ahead,
+        Self::Incomplete,
         Self::Unwritable,
         Self::BadOutput,
     ];
@@ -101,6 +104,7 @@ impl DeadLetterReason {
             Self::TooOld => "too-old",
             Self::Late => "late",
             Self::Ahead => "ahead",
+            Self::Incomplete => "incomplete",
             Self::Unwritable => "unwritable",
             Self::BadOutput => "bad-output",
         }

@@ -47,6 +47,8 @@ pub struct Function {
     pub max_state: u64,
     /// Where the state is kept, a topic that nobody else writes.
     pub state_topic: String,
+    /// Where its sources are brought together by key before they are gathered; `None`: it gathers from its only source.
+    pub stitch_topic: Option<String>,
     /// What it writes.
     pub sinks: Vec<Sink>,
     /// How it delivers.
@@ -59,6 +61,15 @@ pub struct Function {
     pub kafka: KafkaSettings,
     /// The manifest's file, for messages.
     pub file: PathBuf,
+}
+
+impl Function {
+    /// The topic whose partitions its windows are of.
+    pub fn gathered_topic(&self) -> Option<&str> {
+        self.window.as_ref()?;
+        let first = || self.sources.first().map(|source| source.topic.as_str());
+        self.stitch_topic.as_deref().or_else(first)
+    }
 }
 
 /// Which plugin, and how it is called.

@@ -26,5 +26,7 @@ pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
 pub use watch::Watch;
-pub use window::{AfterFire, AggregateOp, AggregateSpec, Fire, WindowKind, WindowSpec};
+pub use window::{
+    AfterFire, AggregateOp, AggregateSpec, Fire, OnTimeout, Repeat, StitchSpec, WindowKind, WindowSpec,
+};
 pub use window_call::WindowCall;

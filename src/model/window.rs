@@ -13,14 +13,22 @@ pub struct WindowSpec {
     pub kind: WindowKind,
     /// When a result is given.
     pub fire: Fire,
-    /// What is made of the events, by the result's field; at least one.
+    /// What is made of the events, by the result's field; none: the events themselves are kept.
     pub aggregates: BTreeMap<String, AggregateSpec>,
+    /// The topics that it is made of, if there are several: state of others is none of it.
+    pub sources: Vec<String>,
+    /// What a stitch is made of; empty for all other kinds.
+    pub stitch: StitchSpec,
     /// How long a window stays open after its end, in event time.
     pub grace: Duration,
     /// How long a partition that was read to its end must be quiet until event time goes on without it.
     pub idle: Duration,
     /// How far ahead of the wall clock an event's time may be.
     pub max_skew: Duration,
+    /// Where late events go; `None`: to the dead letters.
+    pub late_topic: Option<String>,
+    /// How far ahead of the slowest source partition another may be read.
+    pub max_drift: Duration,
 }
 
 /// Which events of a key belong together. All but [`WindowKind::Count`] go by event time.
@@ -54,6 +62,52 @@ pub enum WindowKind {
         /// How many, at least 1.
         size: u64,
     },
+    /// One event of each source that is needed, `[first, first + within]`, both in.
+    Stitch {
+        /// How far apart they may be.
+        within: Duration,
+    },
+}
+
+/// What a stitch is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StitchSpec {
+    /// Sources without which it is unfinished, by their places in the manifest.
+    pub need: Vec<u16>,
+    /// Sources that it takes along.
+    pub optional: Vec<u16>,
+    /// What becomes of a second event of one source.
+    pub repeat: Repeat,
+    /// What becomes of one that ends unfinished.
+    pub on_timeout: OnTimeout,
+}
+
+/// What becomes of a second event of one source in a stitch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Repeat {
+    /// It opens the key's next stitch. Partners go to the oldest that lacks them.
+    #[default]
+    Next,
+    /// The later of the two stays, by time, source, partition, offset.
+    Replace,
+    /// Both stay.
+    Collect,
+}
+
+/// What becomes of a stitch that ends unfinished.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnTimeout {
+    /// It gives a result as any other, which says what is missing.
+    #[default]
+    Call,
+    /// Nothing; it is counted.
+    Drop,
+    /// Its events are dead letters.
+    DeadLetter,
+    /// Its result goes to this sink alone.
+    Emit(String),
 }
 
 /// When a window gives a result.
@@ -62,6 +116,8 @@ pub enum WindowKind {
 pub enum Fire {
     /// Once, when it is complete: its end has passed, or it has its count.
     Close,
+    /// A stitch: at once when it has all that it needs.
+    Complete,
     /// With every event.
     Update,
     /// With every so many events.

@@ -90,6 +90,7 @@ pub enum Id {
     HandlerQueueWait,
     HandlerCounts,
     WindowsPartlyLate,
+    WindowsDropped,
     StateSize,
     StateKeys,
     DeadLetters,
@@ -120,7 +121,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 36] = [
+pub const TABLE: [Metric; 37] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -282,6 +283,15 @@ pub const TABLE: [Metric; 36] = [
         when: When::Live,
         labels: FUNCTION,
         help: "How often events came too late for one of their windows and in time for another.",
+    },
+    Metric {
+        id: Id::WindowsDropped,
+        name: "tidemill_window_dropped_windows_total",
+        kind: Kind::Counter,
+        unit: "windows",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Stitches that ended unfinished and were forgotten, as `onTimeout: drop` says.",
     },
     Metric {
         id: Id::StateSize,

@@ -30,6 +30,7 @@ pub struct Death<'a> {
 /// Writes the dead letters of one function.
 pub struct DeadLetters {
     function: String,
+    has_late_topic: bool,
     stamp: Stamp,
     headers: HeaderBuffer,
 }
@@ -38,7 +39,9 @@ impl DeadLetters {
     /// For `function`.
     pub fn new(function: &Function) -> Self {
         let stamp = Stamp::new(function);
-        Self { function: function.name.to_string(), stamp, headers: HeaderBuffer::default() }
+        let has_late_topic = function.window.as_ref().is_some_and(|window| window.late_topic.is_some());
+        let function = function.name.to_string();
+        Self { function, has_late_topic, stamp, headers: HeaderBuffer::default() }
     }
 
     /// Writes `record` to the dead-letter topic, stamped `now_ms`: a dead letter with the original's
@@ -51,6 +54,9 @@ impl DeadLetters {
         now_ms: i64,
         writer: &mut W,
     ) {
+        // Late events have a topic of their own, if the manifest says so.
+        let is_late = death.reason == DeadLetterReason::Late && self.has_late_topic;
+        let target = if is_late { Target::Late } else { Target::DeadLetter };
         self.stamp.begin(read);
         let mut numbers = [itoa::Buffer::new(); 5];
         let [attempts, partition, offset, timestamp, round] = &mut numbers;
@@ -76,7 +82,7 @@ impl DeadLetters {
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         headers.push(self.stamp.header(0, 1));
         writer.write(&OutRecord {
-            target: Target::DeadLetter,
+            target,
             key: record.key,
             value: record.value,
             headers: &headers,

@@ -177,7 +177,10 @@ mod tests {
                 assert_eq!((seen.topic, seen.partition, seen.offset), ("rides", 3, 1 << 40));
                 assert_eq!((seen.timestamp_ms, seen.key, seen.value), (-1, key, value));
                 assert_eq!(seen.headers(), &headers[..]);
-                assert_eq!((envelope.time_ms, envelope.watermark_ms, envelope.moves_time), (7, i64::MIN, true));
+                assert_eq!(
+                    (envelope.time_ms, envelope.watermark_ms, envelope.moves_time),
+                    (7, i64::MIN, true)
+                );
                 bytes[0] = 9;
                 assert_eq!(Envelope::read(&bytes).err(), Some(EnvelopeError::Newer(9)));
             }

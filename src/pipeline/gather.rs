@@ -1,15 +1,13 @@
-//! Gather: an event of a function with a window is placed in it instead of being handled by itself, and what windows give is
-//! emitted.
+//! Gather: an event of a function with a window is placed in it instead of being handled by itself. If the function has
+//! several sources, or a key of its own, it is sent to the partition of its key first.
 
 use thiserror::Error;
 
-use super::emit::{EmitError, Routed, Router};
+use super::envelope::{Envelope, EnvelopeError};
 use super::pointer::Pointer;
-use super::write::Writer;
-use crate::model::{
-    AggregateOp, DeadLetterReason, Emit, Event, Function, KeyChoice, Moment, NoHeaders, Outbox, Record,
-};
-use crate::window::{Arrival, Field, Fired, Number, Place, Placed, Windows};
+use super::write::{OutRecord, Target, Writer};
+use crate::model::{AggregateOp, DeadLetterReason, Event, Function, Moment, Record};
+use crate::window::{Arrival, Field, Number, Place, Placed, Results, Windows};
 
 /// Why an event is in no window.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -54,6 +52,9 @@ pub enum GatherError {
         /// What kind of value it is.
         found: &'static str,
     },
+    /// It came through the stitch topic, and cannot be read.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
     /// Every window that it could enter is closed.
     #[error(
         "it came too late: its time is {time_ms}, event time had come to {watermark_ms}, and every window for it is \
@@ -72,7 +73,7 @@ impl GatherError {
     pub fn reason(&self) -> DeadLetterReason {
         match self {
             Self::NoKey | Self::KeyNotText { .. } | Self::NoTime(_) => DeadLetterReason::Unkeyed,
-            Self::NoJson { .. } | Self::NotANumber { .. } => DeadLetterReason::Malformed,
+            Self::NoJson { .. } | Self::NotANumber { .. } | Self::Envelope(_) => DeadLetterReason::Malformed,
             Self::Ahead { .. } => DeadLetterReason::Ahead,
             Self::Late { .. } => DeadLetterReason::Late,
         }
@@ -97,16 +98,29 @@ struct Taker {
     wanted: Wanted,
 }
 
-/// Places events, and makes outputs of results.
+/// Places events.
 pub(super) struct Gatherer {
     takers: Vec<Taker>,
+    /// Windows keep their events.
+    keeps: bool,
     max_skew_ms: i64,
     /// A sink that writes the key as text.
     text_key: Option<String>,
     fields: Vec<Option<Field>>,
-    json: Vec<u8>,
-    id: Vec<u8>,
+    body: Vec<u8>,
     partly_late: u64,
+}
+
+/// Where an event comes from, and what is known of it besides.
+pub(super) struct Placing<'a> {
+    /// The source's place in the manifest.
+    pub source: usize,
+    /// Where it stood.
+    pub record: &'a Record<'a>,
+    /// When.
+    pub now: Moment,
+    /// As it was brought here, if it was gathered from its source; else it comes from there.
+    pub envelope: Option<(&'a Envelope<'a>, &'a [u8])>,
 }
 
 impl Gatherer {
@@ -129,11 +143,11 @@ impl Gatherer {
         let text_key = function.sinks.iter().find(|sink| sink.cloudevents.partition_key);
         Some(Self {
             takers: takers.collect(),
+            keeps: window.aggregates.is_empty(),
             max_skew_ms: i64::try_from(window.max_skew.as_millis()).unwrap_or(i64::MAX),
             text_key: text_key.map(|sink| sink.name.clone()),
             fields: Vec::new(),
-            json: Vec::new(),
-            id: Vec::new(),
+            body: Vec::new(),
             partly_late: 0,
         })
     }
@@ -143,14 +157,14 @@ impl Gatherer {
         std::mem::take(&mut self.partly_late)
     }
 
-    /// Places `event`, which stands in the log where `read` does. What it makes windows give is staged in `outbox`.
-    pub fn place(
-        &mut self,
-        event: &Event<'_>,
-        (source, read, now): (usize, &Record<'_>, Moment),
-        windows: &mut Windows,
-        outbox: &mut Outbox,
-    ) -> Result<(), GatherError> {
+    /// Somebody has to look into the events.
+    pub fn reads_fields(&self) -> bool {
+        self.takers.iter().any(|taker| !matches!(taker.wanted, Wanted::Nothing))
+    }
+
+    /// What an event must have to be gathered at all: a key, a time that is not too far ahead, and what the aggregates
+    /// take, which is then in `fields`.
+    fn check(&mut self, event: &Event<'_>, now: Moment) -> Result<(), GatherError> {
         let key = event.key.as_deref().ok_or(GatherError::NoKey)?;
         if let Some(sink) = &self.text_key
             && std::str::from_utf8(key).is_err()
@@ -165,97 +179,81 @@ impl Gatherer {
         if ahead_ms > self.max_skew_ms {
             return Err(GatherError::Ahead { ahead_ms, max_skew_ms: self.max_skew_ms });
         }
-        let Self { takers, fields, json, .. } = self;
+        self.take_fields(event)
+    }
+
+    fn take_fields(&mut self, event: &Event<'_>) -> Result<(), GatherError> {
+        let Self { takers, fields, .. } = self;
         fields.clear();
         for taker in takers.iter() {
             fields.push(taker.take(event)?);
         }
-        let source = u16::try_from(source).unwrap_or(u16::MAX);
-        let place = Place { time_ms, source, partition: read.partition, offset: read.offset };
-        let names = || takers.iter().map(|taker| taker.name.as_str());
-        let placed = windows.add(&Arrival { key, place, fields }, &mut |fired| {
-            stage(fired, names(), json, outbox);
+        Ok(())
+    }
+
+    /// Sends `event` to the partition of its key. Whether it moves time is `moves_time`; its source partition had come to
+    /// `watermark_ms`.
+    pub fn send<W: Writer>(
+        &mut self,
+        (event, record, now): (&Event<'_>, &Record<'_>, Moment),
+        (watermark_ms, moves_time): (i64, bool),
+        writer: &mut W,
+    ) -> Result<(), GatherError> {
+        self.check(event, now)?;
+        self.body.clear();
+        Envelope::write(record, (event.time_ms, watermark_ms, moves_time), &mut self.body);
+        writer.write(&OutRecord {
+            target: Target::Stitch,
+            key: event.key.as_deref(),
+            value: Some(&self.body),
+            headers: &[],
+            timestamp_ms: None,
         });
-        match placed {
+        Ok(())
+    }
+
+    /// Places `event`. What it makes windows give goes to `results`.
+    pub fn place(
+        &mut self,
+        event: &Event<'_>,
+        placing: &Placing<'_>,
+        windows: &mut Windows,
+        results: &mut Results<'_>,
+    ) -> Result<(), GatherError> {
+        let Placing { source, record, now, envelope } = *placing;
+        match envelope {
+            None => self.check(event, now)?,
+            Some(_) => self.take_fields(event)?,
+        }
+        let key = event.key.as_deref().ok_or(GatherError::NoKey)?;
+        let Self { fields, body, keeps, .. } = self;
+        let time_ms = event.time_ms;
+        let source = u16::try_from(source).unwrap_or(u16::MAX);
+        let place = Place { time_ms, source, partition: record.partition, offset: record.offset };
+        let (watermark_ms, moves_time) =
+            envelope.map_or((i64::MIN, true), |(envelope, _)| (envelope.watermark_ms, envelope.moves_time));
+        let body = match envelope {
+            _ if !*keeps => &[][..],
+            Some((_, bytes)) => bytes,
+            None => {
+                body.clear();
+                Envelope::write(record, (time_ms, watermark_ms, moves_time), body);
+                body
+            }
+        };
+        let arrival = Arrival { key, place, fields, body, watermark_ms };
+        match windows.add(&arrival, results) {
             Placed::In { missed } => {
+                if moves_time {
+                    windows.moved(place);
+                }
                 self.partly_late += u64::from(missed);
                 Ok(())
             }
-            Placed::Late => Err(GatherError::Late { time_ms, watermark_ms: windows.watermark_ms() }),
-        }
-    }
-
-    /// Closes what is due first, of one key, and writes its results; `None`: nothing is due. `place` is the partition of
-    /// the events.
-    pub fn close_next<W: Writer>(
-        &mut self,
-        (topic, partition): (&str, i32),
-        windows: &mut Windows,
-        (router, outbox): (&mut Router, &mut Outbox),
-        writer: &mut W,
-    ) -> Option<Result<Routed, EmitError>> {
-        let Self { takers, json, id, .. } = self;
-        let mut all = Ok(Routed::default());
-        let has_closed = windows.close_next(&mut |fired| {
-            let Ok(sum) = &mut all else { return };
-            outbox.clear();
-            stage(fired, takers.iter().map(|taker| taker.name.as_str()), json, outbox);
-            id.clear();
-            write_name(fired, id);
-            let record = Record {
-                topic,
-                partition,
-                offset: -1,
-                timestamp_ms: fired.time_ms,
-                key: Some(fired.key),
-                value: None,
-                headers: &NoHeaders,
-            };
-            router.begin(&record);
-            let mut event = Event::plain(record, topic);
-            event.name = Some(id);
-            match router.route((&event, None), outbox, writer) {
-                Ok(routed) => {
-                    sum.written += routed.written;
-                    sum.unrouted += routed.unrouted;
-                }
-                Err(error) => all = Err(error),
+            Placed::Late => {
+                Err(GatherError::Late { time_ms, watermark_ms: windows.watermark_ms().max(watermark_ms) })
             }
-        });
-        has_closed.then_some(all)
-    }
-}
-
-/// Stages a result as an output.
-fn stage<'n>(
-    fired: &Fired<'_>,
-    names: impl Iterator<Item = &'n str>,
-    json: &mut Vec<u8>,
-    outbox: &mut Outbox,
-) {
-    json.clear();
-    fired.write_json(names, json);
-    // A result that does not fit its gigabyte is beyond every broker's limits.
-    let _ = outbox.push(&Emit {
-        sink: None,
-        key: KeyChoice::OfEvent,
-        value: Some(json),
-        content_type: Some("application/json"),
-        timestamp_ms: Some(fired.time_ms),
-        headers: &[],
-    });
-}
-
-/// What the result of a close is called: `key/start/end`, the same in every run.
-fn write_name(fired: &Fired<'_>, id: &mut Vec<u8>) {
-    let mut number = itoa::Buffer::new();
-    match std::str::from_utf8(fired.key) {
-        Ok(key) => id.extend_from_slice(key.as_bytes()),
-        Err(_) => fired.key.iter().for_each(|byte| id.extend_from_slice(format!("{byte:02x}").as_bytes())),
-    }
-    for bound in [fired.bounds.0, fired.bounds.1] {
-        id.push(b'/');
-        id.extend_from_slice(number.format(bound).as_bytes());
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct Means<'a, W> {
     pub place: (&'a str, i32),
     pub now: Moment,
     pub timeout_ms: i64,
+    /// What it comes to.
+    pub given: &'a mut Given,
 }
 
 impl Giver {
@@ -103,7 +105,6 @@ impl Giver {
         (trigger, is_behind): (Option<&Record<'_>>, bool),
         names: impl Iterator<Item = &'n str> + Clone,
         means: &mut Means<'_, W>,
-        given: &mut Given,
     ) -> Verdict {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
@@ -130,10 +131,10 @@ impl Giver {
             false if means.handler.is_none() && self.has_fields => {
                 self.json.clear();
                 fired.write_json(names, &mut self.json);
-                self.emit(&result, None, means, given);
+                self.emit(&result, None, means);
                 true
             }
-            false => self.settle(&result, bodies(), means, given),
+            false => self.settle(&result, bodies(), means),
         };
         let verdict = match is_done {
             true => Verdict::Done,
@@ -144,12 +145,7 @@ impl Giver {
     }
 
     /// Gives a result again that has waited; `true`: it is done with.
-    pub fn give_again<W: Writer>(
-        &mut self,
-        pending: &Pending,
-        means: &mut Means<'_, W>,
-        given: &mut Given,
-    ) -> bool {
+    pub fn give_again<W: Writer>(&mut self, pending: &Pending, means: &mut Means<'_, W>) -> bool {
         let result = Giving {
             key: &pending.key,
             bounds: pending.bounds,
@@ -160,7 +156,7 @@ impl Giver {
             name: &pending.name,
             failed: pending.attempts,
         };
-        self.settle(&result, pending.events.iter().map(|body| &**body), means, given)
+        self.settle(&result, pending.events.iter().map(|body| &**body), means)
     }
 
     /// Calls the handler, or emits; `true`: the result is done with.
@@ -169,7 +165,6 @@ impl Giver {
         result: &Giving<'_>,
         bodies: impl Iterator<Item = &'b [u8]>,
         means: &mut Means<'_, W>,
-        given: &mut Given,
     ) -> bool {
         // What is kept was read once: it can be read again.
         let envelopes: Vec<Envelope<'_>> = bodies.filter_map(|body| Envelope::read(body).ok()).collect();
@@ -178,14 +173,14 @@ impl Giver {
         if result.why == Why::Timeout {
             match on_timeout {
                 Some(OnTimeout::Drop) => {
-                    given.dropped += 1;
+                    means.given.dropped += 1;
                     return true;
                 }
                 Some(OnTimeout::DeadLetter) => {
                     let missing = self.missing(result, means.function).join(", ");
                     let error = format!("its stitch ended without {missing}");
                     for envelope in &envelopes {
-                        bury(&envelope.record(), (DeadLetterReason::Incomplete, &error, 0), means, given);
+                        bury(&envelope.record(), (DeadLetterReason::Incomplete, &error, 0), means);
                     }
                     return true;
                 }
@@ -196,7 +191,8 @@ impl Giver {
         let records: Vec<Record<'_>> = envelopes.iter().map(Envelope::record).collect();
         let mut events: Vec<Event<'_>> = Vec::with_capacity(records.len());
         for (record, envelope) in records.iter().zip(&envelopes) {
-            let Some(intake) = means.intakes.iter().find(|intake| intake.source().topic == record.topic) else {
+            let Some(intake) = means.intakes.iter().find(|intake| intake.source().topic == record.topic)
+            else {
                 continue;
             };
             let mut event = intake.open(*record);
@@ -208,10 +204,10 @@ impl Giver {
         }
         if means.handler.is_none() || sink.is_some() {
             self.write_events(result, &events, means.function);
-            self.emit(result, sink, means, given);
+            self.emit(result, sink, means);
             return true;
         }
-        self.call(result, &events, &records, means, given)
+        self.call(result, &events, &records, means)
     }
 
     fn call<W: Writer>(
@@ -220,7 +216,6 @@ impl Giver {
         events: &[Event<'_>],
         records: &[Record<'_>],
         means: &mut Means<'_, W>,
-        given: &mut Given,
     ) -> bool {
         let Some(handler) = means.handler.as_mut() else { return true };
         let missing = self.missing(result, means.function);
@@ -245,28 +240,28 @@ impl Giver {
         means.outbox.clear();
         let failure = match handler.call_window(&call, means.outbox) {
             Outcome::Ok => {
-                given.calls[0] += 1;
+                means.given.calls[0] += 1;
                 match self.route(result, means) {
                     Ok(routed) => {
-                        given.written += routed.written;
-                        given.unrouted += routed.unrouted;
+                        means.given.written += routed.written;
+                        means.given.unrouted += routed.unrouted;
                     }
                     Err(error) => {
                         let (reason, text) = (error.reason(), error.to_string());
-                        self.bury_all(result, (events, records), (reason, &text), means, given);
+                        self.bury_all(result, (events, records), (reason, &text), means);
                     }
                 }
                 return true;
             }
             Outcome::Skip => {
-                given.calls[1] += 1;
+                means.given.calls[1] += 1;
                 return true;
             }
             Outcome::Failed(failure) => failure,
         };
         let (reason, message) = match failure.kind {
             FailureKind::Reject { code } => {
-                given.calls[3] += 1;
+                means.given.calls[3] += 1;
                 let message = match code {
                     Some(code) => format!("{code}: {}", failure.message),
                     None => failure.message,
@@ -274,20 +269,20 @@ impl Giver {
                 (DeadLetterReason::Rejected, message)
             }
             kind => {
-                given.calls[if kind == FailureKind::Panic { 4 } else { 2 }] += 1;
+                means.given.calls[if kind == FailureKind::Panic { 4 } else { 2 }] += 1;
                 if result.failed + 1 < means.function.delivery.retry.max_attempts {
-                    given.error = failure.message;
+                    means.given.error = failure.message;
                     return false;
                 }
                 if means.function.delivery.on_exhausted == crate::model::OnExhausted::Stop {
-                    given.error = failure.message;
-                    given.must_stop = true;
+                    means.given.error = failure.message;
+                    means.given.must_stop = true;
                     return false;
                 }
                 (DeadLetterReason::Exhausted, failure.message)
             }
         };
-        self.bury_all(result, (events, records), (reason, &message), means, given);
+        self.bury_all(result, (events, records), (reason, &message), means);
         true
     }
 
@@ -298,7 +293,6 @@ impl Giver {
         (events, records): (&[Event<'_>], &[Record<'_>]),
         (reason, error): (DeadLetterReason, &str),
         means: &mut Means<'_, W>,
-        given: &mut Given,
     ) {
         self.write_events(result, events, means.function);
         let headers = vec![crate::model::Header { name: "content-type", value: Some(b"application/json") }];
@@ -312,7 +306,7 @@ impl Giver {
             value: Some(&self.json),
             headers: &headers,
         };
-        bury(&record, (reason, error, result.failed + 1), means, given);
+        bury(&record, (reason, error, result.failed + 1), means);
     }
 
     fn missing<'f>(&self, result: &Giving<'_>, function: &'f Function) -> Vec<&'f str> {
@@ -321,13 +315,7 @@ impl Giver {
     }
 
     /// Emits the JSON that stands ready.
-    fn emit<W: Writer>(
-        &mut self,
-        result: &Giving<'_>,
-        sink: Option<&str>,
-        means: &mut Means<'_, W>,
-        given: &mut Given,
-    ) {
+    fn emit<W: Writer>(&mut self, result: &Giving<'_>, sink: Option<&str>, means: &mut Means<'_, W>) {
         let emit = Emit {
             sink,
             key: KeyChoice::OfEvent,
@@ -341,30 +329,24 @@ impl Giver {
         let _ = match means.function.window.as_ref().map(|window| &window.stitch.on_timeout) {
             // The sink of unfinished stitches gets nothing else.
             Some(OnTimeout::Emit(apart)) if sink.is_none() => {
-                let others = means.function.sinks.iter().filter(|sink| sink.name != *apart);
-                others.fold(true, |fits, sink| {
-                    means.outbox.push(&Emit { sink: Some(&sink.name), ..emit }) && fits
-                })
+                let mut others = means.function.sinks.iter().filter(|sink| sink.name != *apart);
+                others.all(|sink| means.outbox.push(&Emit { sink: Some(&sink.name), ..emit }))
             }
             _ => means.outbox.push(&emit),
         };
         match self.route(result, means) {
             Ok(routed) => {
-                given.written += routed.written;
-                given.unrouted += routed.unrouted;
+                means.given.written += routed.written;
+                means.given.unrouted += routed.unrouted;
             }
             Err(error) => {
                 let (reason, text) = (error.reason(), error.to_string());
-                self.bury_all(result, (&[], &[]), (reason, &text), means, given);
+                self.bury_all(result, (&[], &[]), (reason, &text), means);
             }
         }
     }
 
-    fn route<W: Writer>(
-        &self,
-        result: &Giving<'_>,
-        means: &mut Means<'_, W>,
-    ) -> Result<Routed, EmitError> {
+    fn route<W: Writer>(&self, result: &Giving<'_>, means: &mut Means<'_, W>) -> Result<Routed, EmitError> {
         let record = Record {
             topic: means.place.0,
             partition: means.place.1,
@@ -392,8 +374,7 @@ impl Giver {
             out.extend_from_slice(&aggregates[1..aggregates.len() - 1]);
         }
         for source in &function.sources {
-            let mut of_source =
-                events.iter().filter(|event| event.record.topic == source.topic).peekable();
+            let mut of_source = events.iter().filter(|event| event.record.topic == source.topic).peekable();
             if of_source.peek().is_none() {
                 continue;
             }
@@ -425,11 +406,10 @@ fn bury<W: Writer>(
     record: &Record<'_>,
     (reason, error, attempts): (DeadLetterReason, &str, u32),
     means: &mut Means<'_, W>,
-    given: &mut Given,
 ) {
     let death = Death { reason, error, attempts, round: 0, span: None };
     means.dead_letters.write((record, record), &death, means.now.wall_ms, means.writer);
-    given.dead.push((reason, error.to_owned()));
+    means.given.dead.push((reason, error.to_owned()));
 }
 
 /// JSON as it is, other text as a string, anything else in base64.

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, Death};
 use super::decode::{Intake, Poison};
-use super::emit::{EmitError, Routed, Router};
-use super::gather::Gatherer;
+use super::emit::{Routed, Router};
+use super::envelope::Envelope;
+use super::gather::{GatherError, Gatherer, Placing};
+use super::give::{Given, Giver, Means};
 use super::invoke::{Call, Handler};
 use super::origin::{Place, PlaceError, own_headers_of};
 use super::sampler::Sampler;
 use super::write::Writer;
+use crate::codec;
 use crate::model::{
-    DeadLetterReason, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
+    DeadLetterReason, Event, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
 };
 use crate::observe::trace::CallSpan;
-use crate::window::Windows;
+use crate::window::{Pending, Windows};
 
 /// How one pass of a record ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,9 +61,46 @@ pub enum Settled {
     },
 }
 
+/// What is needed to give results: parts of the pipeline, so that an event may go on borrowing from others.
+macro_rules! means {
+    ($self:ident, $writer:expr, $place:expr, $now:expr) => {
+        Means {
+            function: &$self.function,
+            intakes: &$self.intakes,
+            handler: $self.handler.as_mut(),
+            router: &mut $self.router,
+            dead_letters: &mut $self.dead_letters,
+            outbox: &mut $self.outbox,
+            writer: $writer,
+            place: $place,
+            now: $now,
+            timeout_ms: $self.timeout_ms,
+            given: &mut $self.given,
+        }
+    };
+}
+
+/// Places an event and gives what that makes windows give.
+macro_rules! place {
+    ($self:ident, $pass:expr, $event:expr, $placing:expr, $windows:expr, $writer:expr) => {{
+        let place = ($pass.record.topic, $pass.record.partition);
+        let mut means = means!($self, $writer, place, $pass.now);
+        let (giver, names) = (&mut $self.giver, &$self.names);
+        let placing: &Placing<'_> = $placing;
+        let placed = $self.gatherer.as_mut().map(|gatherer| {
+            gatherer.place($event, placing, $windows, &mut |fired, is_behind| {
+                let names = names.iter().map(String::as_str);
+                giver.give(fired, (Some(placing.record), is_behind), names, &mut means)
+            })
+        });
+        let Given { written, unrouted, .. } = $self.given;
+        placed.unwrap_or(Ok(())).map(|()| Settled::Ok { written, unrouted })
+    }};
+}
+
 /// One pass of a record.
 pub struct Pass<'a> {
-    /// Which of the function's sources it came from; one past the last: from the redrive topic.
+    /// Which of the function's sources it came from; one past the last: from the redrive topic; two: from the stitch topic.
     pub source: usize,
     /// The record.
     pub record: &'a Record<'a>,
@@ -70,6 +110,16 @@ pub struct Pass<'a> {
     pub is_probe: bool,
     /// When.
     pub now: Moment,
+}
+
+/// Where an event goes once it is taken in.
+enum Way<'a> {
+    /// To the handler, or to the sinks.
+    Handle,
+    /// Into a window.
+    Gather(&'a mut Windows),
+    /// To the partition of its key; its own has come so far.
+    Send(&'a mut i64),
 }
 
 /// Why a record becomes a dead letter.
@@ -96,6 +146,11 @@ pub struct Pipeline {
     sampler: Option<Sampler>,
     /// Set when the function has a window.
     gatherer: Option<Gatherer>,
+    giver: Giver,
+    /// Of the aggregates, in their order.
+    names: Vec<String>,
+    /// What results came to in the last step.
+    given: Given,
     /// How long a call may take, in milliseconds.
     timeout_ms: i64,
 }
@@ -111,6 +166,9 @@ impl Pipeline {
             outbox: Outbox::default(),
             sampler: None,
             gatherer: Gatherer::new(&function),
+            giver: Giver::new(&function),
+            names: function.window.iter().flat_map(|window| window.aggregates.keys().cloned()).collect(),
+            given: Given::default(),
             timeout_ms: function.handler.as_ref().map_or(0, |handler| handler.timeout.as_millis() as i64),
             function,
         }
@@ -131,6 +189,11 @@ impl Pipeline {
         self.handler.is_some()
     }
 
+    /// The handler is called with events; else with what is gathered of them, if at all.
+    pub fn calls_for_events(&self) -> bool {
+        self.handler.is_some() && self.gatherer.is_none()
+    }
+
     /// What the handler's author counted since the last time, by name.
     pub fn take_counts(&mut self) -> Vec<(String, u64)> {
         let mut counts = Vec::new();
@@ -145,11 +208,25 @@ impl Pipeline {
         self.handler = handler;
     }
 
-    /// Which source a topic belongs to; the redrive topic stands behind the last, since its records say
-    /// each for itself which source they came from.
+    /// Which source a topic belongs to; the redrive topic and the stitch topic stand behind the last, since their records
+    /// say each for itself which source they came from.
     pub fn source_of(&self, topic: &str) -> Option<usize> {
         let is_redrive = topic == self.function.delivery.redrive_topic;
-        self.intake_of(topic).or(is_redrive.then_some(self.intakes.len()))
+        let is_stitch = self.function.stitch_topic.as_deref() == Some(topic);
+        let redrive = is_redrive.then_some(self.intakes.len());
+        self.intake_of(topic).or(redrive).or(is_stitch.then_some(self.intakes.len() + 1))
+    }
+
+    /// It is the stitch topic's.
+    #[inline]
+    pub fn is_stitch(&self, source: usize) -> bool {
+        source == self.intakes.len() + 1
+    }
+
+    /// Records of this source are sent to the stitch topic.
+    #[inline]
+    pub fn is_sent(&self, source: usize) -> bool {
+        self.function.stitch_topic.is_some() && !self.is_stitch(source)
     }
 
     fn intake_of(&self, topic: &str) -> Option<usize> {
@@ -160,6 +237,9 @@ impl Pipeline {
     pub fn with_key<R>(&self, source: usize, record: &Record<'_>, act: impl FnOnce(Option<&[u8]>) -> R) -> R {
         if let Some(intake) = self.intakes.get(source) {
             return intake.with_key(record, act);
+        }
+        if self.is_stitch(source) {
+            return act(record.key);
         }
         match self.origin(record) {
             Err(_) => act(None),
@@ -180,25 +260,62 @@ impl Pipeline {
     /// Runs one record through. What it writes goes to `writer`, and only if the call succeeded or the
     /// record became a dead letter.
     pub fn process<W: Writer>(&mut self, pass: &Pass<'_>, writer: &mut W) -> Settled {
-        self.process_in(pass, None, writer)
+        self.process_in(pass, Way::Handle, writer)
     }
 
     /// The same for a function with a window: the event is placed in `windows` instead of being handled by itself, and what
-    /// that makes them give is written.
+    /// that makes them give is given: see [`Pipeline::given`].
     pub fn gather<W: Writer>(&mut self, pass: &Pass<'_>, windows: &mut Windows, writer: &mut W) -> Settled {
-        self.process_in(pass, Some(windows), writer)
+        self.given = Given::default();
+        self.process_in(pass, Way::Gather(windows), writer)
     }
 
-    /// Closes the window of `windows` that is due first and writes its result; `None`: none is due. `place` is the
+    /// The same for a function that brings several sources together: the event is sent to the partition of its key.
+    /// `watermark_ms`, how far its own partition has come, goes on with it.
+    pub fn send<W: Writer>(&mut self, pass: &Pass<'_>, watermark_ms: &mut i64, writer: &mut W) -> Settled {
+        self.process_in(pass, Way::Send(watermark_ms), writer)
+    }
+
+    /// Closes the window of `windows` that is due first and gives its result; `false`: none is due. `place` is the
     /// partition whose events it holds.
     pub fn close_next<W: Writer>(
         &mut self,
-        place: (&str, i32),
+        (place, now): ((&str, i32), Moment),
         windows: &mut Windows,
         writer: &mut W,
-    ) -> Option<Result<Routed, EmitError>> {
-        let out = (&mut self.router, &mut self.outbox);
-        self.gatherer.as_mut()?.close_next(place, windows, out, writer)
+    ) -> bool {
+        self.given = Given::default();
+        if self.gatherer.is_none() {
+            return false;
+        }
+        let (giver, names) = (&mut self.giver, &self.names);
+        let mut means = means!(self, writer, place, now);
+        windows.close_next(&mut |fired, is_behind| {
+            let names = names.iter().map(String::as_str);
+            giver.give(fired, (None, is_behind), names, &mut means)
+        })
+    }
+
+    /// Gives a result again that waited; `true`: it is done with.
+    pub fn give_again<W: Writer>(
+        &mut self,
+        (place, now): ((&str, i32), Moment),
+        pending: &Pending,
+        writer: &mut W,
+    ) -> bool {
+        self.given = Given::default();
+        let mut means = means!(self, writer, place, now);
+        self.giver.give_again(pending, &mut means)
+    }
+
+    /// What results came to in the last step that gave some.
+    pub fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// The same, taken away.
+    pub fn take_given(&mut self) -> Given {
+        std::mem::take(&mut self.given)
     }
 
     /// Windows for which events came too late that were in time for others; since the last call.
@@ -207,15 +324,15 @@ impl Pipeline {
     }
 
     #[inline]
-    fn process_in<W: Writer>(
-        &mut self,
-        pass: &Pass<'_>,
-        windows: Option<&mut Windows>,
-        writer: &mut W,
-    ) -> Settled {
+    fn process_in<W: Writer>(&mut self, pass: &Pass<'_>, way: Way<'_>, writer: &mut W) -> Settled {
         let settled = match pass.source < self.intakes.len() {
-            true => self.run(pass, (pass.source, pass.record), windows, writer),
-            false => self.process_redriven(pass, windows, writer),
+            true => self.run(pass, (pass.source, pass.record), (way, true), writer),
+            false => match way {
+                Way::Gather(windows) if self.is_stitch(pass.source) => {
+                    self.process_sent(pass, windows, writer)
+                }
+                way => self.process_redriven(pass, way, writer),
+            },
         };
         if let Some(sampler) = &mut self.sampler {
             sampler.end(pass, &settled);
@@ -223,13 +340,14 @@ impl Pipeline {
         settled
     }
 
-    /// Runs `record` through the stages of its source: that of the pass, or the event that this brings back.
+    /// Runs `record` through the stages of its source: that of the pass, or the event that this brings back, which does not
+    /// move time.
     #[inline]
     fn run<W: Writer>(
         &mut self,
         pass: &Pass<'_>,
         (source, record): (usize, &Record<'_>),
-        windows: Option<&mut Windows>,
+        (way, moves_time): (Way<'_>, bool),
         writer: &mut W,
     ) -> Settled {
         let now = pass.now;
@@ -255,19 +373,33 @@ impl Pipeline {
             }
         }
         self.router.begin(pass.record);
-        if let Some((windows, gatherer)) = windows.zip(self.gatherer.as_mut()) {
-            self.outbox.clear();
-            let placed = gatherer.place(&event, (source, record, now), windows, &mut self.outbox);
-            let placed = placed.map_err(Poison::from);
-            let router = &mut self.router;
-            let route = |()| Ok(router.route((&event, None), &self.outbox, writer)?);
-            return match placed.and_then(route) {
-                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
-                Err(poison) => {
-                    drop(event);
-                    self.poison(pass, pass.failed, &poison, writer)
-                }
-            };
+        match (way, &mut self.gatherer) {
+            (Way::Send(watermark_ms), Some(gatherer)) => {
+                let before = if moves_time { *watermark_ms } else { i64::MIN };
+                return match gatherer.send((&event, record, now), (before, moves_time), writer) {
+                    Ok(()) => {
+                        if moves_time {
+                            *watermark_ms = event.time_ms.max(*watermark_ms);
+                        }
+                        Settled::Ok { written: 0, unrouted: 0 }
+                    }
+                    Err(error) => {
+                        drop(event);
+                        self.poison(pass, pass.failed, &Poison::from(error), writer)
+                    }
+                };
+            }
+            (Way::Gather(windows), Some(_)) => {
+                let placing = Placing { source, record, now, envelope: None };
+                return match place!(self, pass, &event, &placing, windows, writer) {
+                    Ok(settled) => settled,
+                    Err(error) => {
+                        drop(event);
+                        self.poison(pass, pass.failed, &Poison::from(error), writer)
+                    }
+                };
+            }
+            _ => {}
         }
         let mut span = None;
         if let Some(sampler) = &mut self.sampler {
@@ -308,21 +440,47 @@ impl Pipeline {
         }
     }
 
+    /// An event that came through the stitch topic: what it took there was checked.
+    fn process_sent<W: Writer>(&mut self, pass: &Pass<'_>, windows: &mut Windows, writer: &mut W) -> Settled {
+        let bytes = pass.record.value.unwrap_or_default();
+        let envelope = match Envelope::read(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.poison(pass, pass.failed, &GatherError::from(error).into(), writer),
+        };
+        let record = envelope.record();
+        let Some(source) = self.intake_of(record.topic) else {
+            let error = PlaceError::NoSource { topic: record.topic.to_owned() };
+            return self.poison(pass, pass.failed, &error.into(), writer);
+        };
+        let mut event = Event::plain(record, "");
+        event.key = pass.record.key.map(Into::into);
+        event.time_ms = envelope.time_ms;
+        if self.gatherer.as_ref().is_some_and(Gatherer::reads_fields)
+            && let Err(error) = codec::decode_in_place(&mut event, self.intakes[source].source().format)
+        {
+            drop(event);
+            return self.poison(pass, pass.failed, &error.into(), writer);
+        }
+        let placing = Placing { source, record: &record, now: pass.now, envelope: Some((&envelope, bytes)) };
+        match place!(self, pass, &event, &placing, windows, writer) {
+            Ok(settled) => settled,
+            Err(error) => {
+                drop(event);
+                self.poison(pass, pass.failed, &Poison::from(error), writer)
+            }
+        }
+    }
+
     /// An event that was brought back takes the way it would have taken from its source, as what it was.
     #[cold]
-    fn process_redriven<W: Writer>(
-        &mut self,
-        pass: &Pass<'_>,
-        windows: Option<&mut Windows>,
-        writer: &mut W,
-    ) -> Settled {
+    fn process_redriven<W: Writer>(&mut self, pass: &Pass<'_>, way: Way<'_>, writer: &mut W) -> Settled {
         let (place, source) = match self.origin(pass.record) {
             Ok(found) => found,
             Err(error) => return self.poison(pass, pass.failed, &Poison::from(error), writer),
         };
         let headers = own_headers_of(pass.record.headers());
         let record = place.record(pass.record, &headers);
-        self.run(pass, (source, &record), windows, writer)
+        self.run(pass, (source, &record), (way, false), writer)
     }
 
     fn failed<W: Writer>(&mut self, pass: &Pass<'_>, failure: Failure, writer: &mut W) -> Settled {
@@ -384,6 +542,13 @@ impl Pipeline {
     /// Writes a dead letter. That of an event that was brought back names the place where it stood first.
     pub fn bury<W: Writer>(&mut self, pass: &Pass<'_>, end: End, writer: &mut W) -> Settled {
         let End { reason, error, attempts, called } = end;
+        if self.is_stitch(pass.source)
+            && let Ok(envelope) = Envelope::read(pass.record.value.unwrap_or_default())
+        {
+            let death = Death { reason, error: &error, attempts, round: 0, span: None };
+            self.dead_letters.write((&envelope.record(), pass.record), &death, pass.now.wall_ms, writer);
+            return Settled::DeadLetter { reason, error, called };
+        }
         let is_redriven = pass.source == self.intakes.len();
         let place = is_redriven.then(|| Place::read(pass.record.headers()).ok()).flatten();
         let round = place.map_or(0, |place| place.round);

@@ -11,6 +11,10 @@ pub enum Target {
     Sink(usize),
     /// The function's dead-letter topic.
     DeadLetter,
+    /// Its topic for late events.
+    Late,
+    /// Its stitch topic, to the partition of the key.
+    Stitch,
 }
 
 /// One encoded output, borrowed: whoever takes it copies what it needs.

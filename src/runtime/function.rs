@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::handlers::Handlers;
+use super::prepare::{self, Prepared};
 use super::seat::{Control, Job};
 use super::watch::watch;
-use super::{Shared, Stop, prepare};
+use super::{Shared, Stop};
 use crate::kafka::{MessageLimits, message_limits};
 use crate::model::{Class, Dice, Function, Guarantee};
 use crate::observe::{FunctionInfo, FunctionReport, State};
@@ -90,14 +91,14 @@ impl Runner {
             }
         }
         // Without a look at the cluster nobody knows; the embedded broker would invent the topic.
-        let redrive_partitions = prepared.map_or(0, |prepared| prepared.redrive_partitions);
+        let prepared = prepared.unwrap_or_else(|| Prepared::unseen(&self.function));
         report.set_state(State::Running);
         std::thread::scope(|scope| {
             let done = Stop::default();
             let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
             scope
                 .spawn(move || watch(report, (clock.as_ref(), self.longest_call()), &self.on_hang, &watched));
-            let result = self.run_workers(scope, report, redrive_partitions);
+            let result = self.run_workers(scope, report, prepared);
             done.set();
             result
         })
@@ -108,13 +109,13 @@ impl Runner {
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         report: &'scope FunctionReport,
-        redrive_partitions: i32,
+        prepared: Prepared,
     ) -> anyhow::Result<()> {
         let mut workers = Vec::new();
         for slot in 0..self.function.workers {
             let thread = std::thread::Builder::new()
                 .name(format!("{}#{slot}", self.function.name.name))
-                .spawn_scoped(scope, move || self.keep_running(slot, report, redrive_partitions))
+                .spawn_scoped(scope, move || self.keep_running(slot, report, prepared))
                 .context("cannot start a worker's thread")?;
             workers.push(thread);
         }
@@ -127,16 +128,11 @@ impl Runner {
     }
 
     /// Starts the worker again after what passes: a client that failed for good is made anew.
-    fn keep_running(
-        &self,
-        slot: u32,
-        report: &FunctionReport,
-        redrive_partitions: i32,
-    ) -> anyhow::Result<()> {
+    fn keep_running(&self, slot: u32, report: &FunctionReport, prepared: Prepared) -> anyhow::Result<()> {
         let span = crate::observe::log::worker_span(&self.function.name.to_string(), slot);
         let _entered = span.enter();
         loop {
-            match self.run_worker(slot, report, redrive_partitions) {
+            match self.run_worker(slot, report, prepared) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.downcast_ref::<Stopped>() {
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
@@ -162,13 +158,14 @@ impl Runner {
         message_limits(&self.shared.cluster, &topics)
     }
 
-    fn run_worker(&self, slot: u32, report: &FunctionReport, redrive_partitions: i32) -> anyhow::Result<()> {
+    fn run_worker(&self, slot: u32, report: &FunctionReport, prepared: Prepared) -> anyhow::Result<()> {
         let config = Config {
             function: Arc::clone(&self.function),
             cluster: self.shared.cluster.clone(),
             instance: self.shared.instance.clone(),
             slot,
-            redrive_partitions,
+            redrive_partitions: prepared.redrive_partitions,
+            stitch_partitions: prepared.stitch_partitions,
             limits: self.shared.can_prepare.then(|| self.limits()),
             exposition: self.shared.exposition.clone(),
             rate: self.shared.limits.rate.clone(),

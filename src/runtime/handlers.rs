@@ -16,6 +16,8 @@ use crate::plugin::{Current, Instance, Notes, Plugin, Registry};
 #[derive(Clone)]
 pub struct Handlers {
     function: FunctionName,
+    /// It is called with windows.
+    has_window: bool,
     /// What the manifest says; `None`: no handler. Locked while it is replaced or read together with the plugin.
     spec: Arc<Mutex<Option<Arc<HandlerSpec>>>>,
     registry: Arc<Registry>,
@@ -39,6 +41,7 @@ impl Handlers {
     ) -> anyhow::Result<Self> {
         let handlers = Self {
             function: function.name.clone(),
+            has_window: function.window.is_some(),
             spec: Arc::default(),
             registry: Arc::clone(registry),
             private_dir: state_dir.join("plugins"),
@@ -77,6 +80,9 @@ impl Handlers {
 
     fn offer(&self, spec: Arc<HandlerSpec>) -> anyhow::Result<()> {
         let plugin = Plugin::load(&spec.plugin, spec.sha256.as_deref(), &self.private_dir)?;
+        if self.has_window {
+            plugin.require_on_window(spec.entry.as_deref())?;
+        }
         self.instance(&plugin, &spec)?;
         let mut now = self.spec();
         *now = Some(spec);

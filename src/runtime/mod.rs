@@ -30,7 +30,7 @@ pub use follow::Follow;
 pub use function::Tapper;
 pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
-pub use prepare::{PrepareError, make_redrive_topic};
+pub use prepare::{EMBEDDED_PARTITIONS, PrepareError, make_redrive_topic};
 pub use signal::watch_signals;
 pub use stop::Stop;
 

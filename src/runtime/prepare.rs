@@ -34,7 +34,7 @@ pub enum PrepareError {
     },
     /// Keys of the source lie in other partitions than their state.
     #[error(
-        "state topic {topic} has {partitions} partitions and source {source_topic} has {of_source}: keys have moved away \
+        "state topic {topic} has {partitions} partitions and {source_topic} has {of_source}: keys have moved away \
          from their state; give the function another name or group, to begin anew, or read a topic that keeps its count"
     )]
     StatePartitions {
@@ -63,11 +63,24 @@ pub enum PrepareError {
 /// How long one question may take: a stop is heard between two of them.
 const ASK_WAIT: Duration = Duration::from_secs(5);
 
+/// How many partitions the topics of the embedded broker have that a function reads.
+pub const EMBEDDED_PARTITIONS: i32 = 4;
+
 /// What was found out on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prepared {
     /// How many partitions the redrive topic has; 0: it is not there.
     pub redrive_partitions: i32,
+    /// How many partitions the stitch topic has; 0: there is none.
+    pub stitch_partitions: i32,
+}
+
+impl Prepared {
+    /// Without a look at the cluster nobody knows: the embedded broker would invent topics that are asked for.
+    pub fn unseen(function: &Function) -> Self {
+        let stitch_partitions = if function.stitch_topic.is_some() { EMBEDDED_PARTITIONS } else { 0 };
+        Self { redrive_partitions: 0, stitch_partitions }
+    }
 }
 
 /// Waits for topics, makes those that are to be made, registers start offsets. `None`: told to stop.
@@ -106,7 +119,10 @@ fn try_prepare(
         return Ok(None);
     };
     make_topics(function, &shared.cluster, admin)?;
-    check_state_topic(function, admin)?;
+    let gathered = check_state_topic(function, admin)?;
+    let stitched = function.stitch_topic.clone().zip(gathered);
+    let stitch = stitched.as_ref().and_then(|(_, count)| i32::try_from(*count).ok());
+    topics.extend(stitched);
     let redrive = redrive_partitions(function, &shared.cluster, admin)?;
     topics.extend(redrive.map(|partitions| (function.delivery.redrive_topic.clone(), partitions)));
     let group = admin.group(&function.group)?;
@@ -119,7 +135,7 @@ fn try_prepare(
     }
     register(function, admin, &topics)?;
     let redrive = redrive.and_then(|count| i32::try_from(count).ok());
-    Ok(Some(Prepared { redrive_partitions: redrive.unwrap_or(0) }))
+    Ok(Some(Prepared { redrive_partitions: redrive.unwrap_or(0), stitch_partitions: stitch.unwrap_or(0) }))
 }
 
 /// Source topics with their partitions, once all are there.
@@ -172,14 +188,14 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
     Ok(make(new, cluster, admin)?)
 }
 
-/// The state of a partition stands in the partition of the same number.
-fn check_state_topic(function: &Function, admin: &Admin) -> Result<(), PrepareError> {
-    let (Some(_), Some(source)) = (&function.window, function.sources.first()) else { return Ok(()) };
-    let (topic, source) = (function.state_topic.as_str(), source.topic.as_str());
+/// The state of a partition stands in the partition of the same number. How many there are.
+fn check_state_topic(function: &Function, admin: &Admin) -> Result<Option<usize>, PrepareError> {
+    let Some(source) = function.gathered_topic() else { return Ok(None) };
+    let topic = function.state_topic.as_str();
     let found = admin.topics(&[topic, source])?;
     let count = |topic: &str| found.get(topic).copied().flatten().unwrap_or(0);
     match (count(topic), count(source)) {
-        (partitions, of_source) if partitions == of_source => Ok(()),
+        (partitions, of_source) if partitions == of_source => Ok(Some(partitions)),
         (partitions, of_source) => Err(PrepareError::StatePartitions {
             topic: topic.to_owned(),
             partitions,
@@ -236,8 +252,9 @@ fn make(new: Vec<manifest::NewTopic>, cluster: &Cluster, admin: &Admin) -> Resul
                 .config
                 .insert("max.message.bytes".to_owned(), (largest + HEADROOM_BYTES).to_string());
         }
-        if let Some(like) = &topic.partitions_after {
-            let found = admin.topics(&[like])?.into_values().flatten().next();
+        let like: Vec<&str> = topic.partitions_after.iter().map(String::as_str).collect();
+        if !like.is_empty() {
+            let found = admin.topics(&like)?.into_values().flatten().max();
             topic.create.partitions = found.and_then(|count| u32::try_from(count).ok());
         }
         tracing::info!(topic = topic.topic, role = topic.role.as_str(), "making topic");
@@ -260,8 +277,9 @@ fn register(
         .collect();
     let mut queries = Vec::new();
     let read = function.sources.iter().map(|source| (source.topic.as_str(), source.start_at));
+    let own = function.stitch_topic.as_deref().into_iter().chain([function.delivery.redrive_topic.as_str()]);
     // What was redriven before the function first ran is not to be missed.
-    for (topic, start_at) in read.chain([(function.delivery.redrive_topic.as_str(), StartAt::Earliest)]) {
+    for (topic, start_at) in read.chain(own.map(|topic| (topic, StartAt::Earliest))) {
         let is_known = known.iter().any(|(known, _)| *known == topic);
         // A partition that was added after registration is read from its first record, whatever startAt says:
         // nobody was asked about it, and nothing may be lost.

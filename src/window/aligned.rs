@@ -1,6 +1,6 @@
 //! Tumbling and hopping windows: `[start, end)`, starts at multiples of the advance, before the epoch too.
 
-use super::{Arrival, Held, Placed, Results, Window, Windows, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows, touch};
 
 /// First and last start of the windows that hold `time`, of the given size and advance.
 fn starts(time: i64, (size, advance): (i64, i64)) -> (i64, i64) {
@@ -14,10 +14,11 @@ impl Windows {
         &mut self,
         arrival: &Arrival<'_>,
         (size, advance): (i64, i64),
-        results: &mut Results<'_>,
+        results: &mut Taken<'_>,
     ) -> Placed {
         let (first, last) = starts(arrival.place.time_ms, (size, advance));
-        let is_closed = |start: i64| self.rules.deadline(start + size) <= self.watermark_ms;
+        let closed = self.closed_ms(arrival);
+        let is_closed = |start: i64| self.rules.deadline(start + size) <= closed;
         let mut missed = 0;
         let mut start = first;
         while start <= last && is_closed(start) {
@@ -27,8 +28,11 @@ impl Windows {
         if start > last {
             return Placed::Late;
         }
-        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
-        let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
+        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        if self.rules.keeps {
+            owner.held.keep(arrival);
+        }
+        let Held { windows, events } = &mut owner.held;
         let mut is_new = false;
         while start <= last {
             let at = windows.partition_point(|window| window.start < start);
@@ -37,8 +41,8 @@ impl Windows {
                 windows.insert(at, Window::new(start, start + size, &self.rules));
                 is_new = true;
             }
-            windows[at].fold(arrival);
-            if self.rules.fire_early(arrival.key, &mut windows[at], results) {
+            windows[at].fold(arrival.place, arrival.fields);
+            if self.rules.fire_early(arrival.key, &mut windows[at], events, results) {
                 windows.remove(at);
             }
             start += advance;

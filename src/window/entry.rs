@@ -4,12 +4,14 @@
 //! | part | form |
 //! |---|---|
 //! | key | `w` and the window's start, or `e` and the event's time, source, partition, offset, as big-endian numbers; then the function's key |
+//! | | or `p` and the number of a result that waits, or `q`, that number and the place of one of its events |
+//! | | or `t` alone: how far source partitions have come |
 //! | | or `s` alone: what kind of windows these are, as JSON, so that state meets no manifest that reads it otherwise |
-//! | value | the version (1), then the window or event in postcard's form (<https://postcard.jamesmunns.com/wire-format>); null: it is gone |
+//! | value | the version (1), then what it is of in postcard's form (<https://postcard.jamesmunns.com/wire-format>); null: it is gone |
 
 use thiserror::Error;
 
-use super::{Held, Kept, Place, Window};
+use super::{Held, Kept, Pending, Place, Progress, Window};
 
 /// The first byte of every value.
 const VERSION: u8 = 1;
@@ -18,6 +20,10 @@ const WINDOW: u8 = b'w';
 const EVENT: u8 = b'e';
 /// The key of the entry that says what kind of windows these are.
 pub(super) const SHAPE: &[u8] = b"s";
+/// The key of the entry that says how far source partitions have come.
+pub(super) const PROGRESS: &[u8] = b"t";
+const PENDING: u8 = b'p';
+const PENDING_EVENT: u8 = b'q';
 
 /// An entry that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -85,17 +91,10 @@ impl<'a> Entry<'a> {
         };
         let content = match value {
             None => Content::Gone,
-            Some(value) => {
-                let (version, body) = value.split_first().ok_or(Damaged::Broken("its value is empty"))?;
-                if *version != VERSION {
-                    return Err(Damaged::Newer(*version));
-                }
-                let broken = |_| Damaged::Broken("its value does not end where it should");
-                match name {
-                    Name::Window(_) => Content::Window(postcard::from_bytes(body).map_err(broken)?),
-                    Name::Event(_) => Content::Event(postcard::from_bytes(body).map_err(broken)?),
-                }
-            }
+            Some(value) => match name {
+                Name::Window(_) => Content::Window(decode(value)?),
+                Name::Event(_) => Content::Event(decode(value)?),
+            },
         };
         Ok(Self { key: rest, name, content })
     }
@@ -103,8 +102,9 @@ impl<'a> Entry<'a> {
     /// Takes it up in what its key holds, which has so many aggregates.
     pub(super) fn put_into(self, held: &mut Held, aggregates: usize) -> Result<(), Damaged> {
         const OTHER: Damaged = Damaged::Broken("it is of another kind of window");
-        match (held, self.name) {
-            (Held::Windows(windows), Name::Window(start)) => {
+        match self.name {
+            Name::Window(start) => {
+                let windows = &mut held.windows;
                 let at = windows.partition_point(|window| window.start < start);
                 let is_there = windows.get(at).is_some_and(|window| window.start == start);
                 match self.content {
@@ -122,7 +122,8 @@ impl<'a> Entry<'a> {
                     _ => {}
                 }
             }
-            (Held::Events(events), Name::Event(place)) => {
+            Name::Event(place) => {
+                let events = &mut held.events;
                 let found = events.binary_search_by(|kept| kept.place.cmp(&place));
                 match (self.content, found) {
                     (Content::Event(kept), _) if kept.fields.len() != aggregates || kept.place != place => {
@@ -136,9 +137,61 @@ impl<'a> Entry<'a> {
                     (_, Err(_)) => {}
                 }
             }
-            _ => return Err(OTHER),
         }
         Ok(())
+    }
+}
+
+/// Reads what [`PROGRESS`] says.
+pub(super) fn read_progress(value: &[u8]) -> Result<Progress, Damaged> {
+    decode::<Progress>(value).map(Progress::restored)
+}
+
+/// Reads a result that waits, without its events.
+pub(super) fn read_pending(value: &[u8]) -> Result<Pending, Damaged> {
+    decode(value)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, Damaged> {
+    let (version, body) = value.split_first().ok_or(Damaged::Broken("its value is empty"))?;
+    if *version != VERSION {
+        return Err(Damaged::Newer(*version));
+    }
+    postcard::from_bytes(body).map_err(|_| Damaged::Broken("its value does not end where it should"))
+}
+
+/// The number of a result that waits and, if the entry is of one of its events, that event's place.
+pub(super) fn pending_name(key: &[u8]) -> Result<Option<(u64, Option<u32>)>, Damaged> {
+    match key.split_first() {
+        Some((&PENDING, mut rest)) => Ok(Some((u64::from_be_bytes(take(&mut rest)?), None))),
+        Some((&PENDING_EVENT, mut rest)) => {
+            let number = u64::from_be_bytes(take(&mut rest)?);
+            Ok(Some((number, Some(u32::from_be_bytes(take(&mut rest)?)))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Shows `each` the entries in which a result that waits differs from what it was.
+pub(super) fn pending(
+    number: u64,
+    (before, after): (Option<&Pending>, Option<&Pending>),
+    buffers: &mut Buffers,
+    each: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
+    buffers.name(PENDING, number, None);
+    if let Some(after) = after {
+        buffers.encode(after);
+    }
+    each(&buffers.key, after.map(|_| buffers.value.as_slice()));
+    let events = |pending: Option<&Pending>| pending.map_or(0, |pending| pending.events.len());
+    // Its events never change: they come and go with it.
+    if before.is_some() && after.is_some() {
+        return;
+    }
+    for place in 0..events(before.or(after)) {
+        buffers.name(PENDING_EVENT, number, Some(place as u32));
+        each(&buffers.key, after.and_then(|after| Some(&**after.events.get(place)?)));
     }
 }
 
@@ -156,23 +209,26 @@ pub(super) fn difference(
     buffers: &mut Buffers,
     each: &mut impl FnMut(&[u8], Option<&[u8]>),
 ) {
-    match (before, after) {
-        (Held::Windows(before), Some(Held::Windows(after))) => {
-            let write = |window: &Window, is_there: bool| {
-                buffers.window(key, window);
-                each(&buffers.key, is_there.then_some(&buffers.value));
-            };
-            differ(before, after, |window| window.start, write);
-        }
-        (Held::Events(before), Some(Held::Events(after))) => {
-            let write = |kept: &Kept, is_there: bool| {
-                buffers.event(key, kept);
-                each(&buffers.key, is_there.then_some(&buffers.value));
-            };
-            differ(before, after, |kept| kept.place, write);
-        }
-        _ => {}
-    }
+    let nothing = Held::default();
+    let after = after.unwrap_or(&nothing);
+    differ(
+        &before.windows,
+        &after.windows,
+        |window| window.start,
+        |window, is_there| {
+            buffers.window(key, window);
+            each(&buffers.key, is_there.then_some(&buffers.value));
+        },
+    );
+    differ(
+        &before.events,
+        &after.events,
+        |kept| kept.place,
+        |kept, is_there| {
+            buffers.event(key, kept);
+            each(&buffers.key, is_there.then_some(&buffers.value));
+        },
+    );
 }
 
 /// Walks two lists that are sorted by `name`: what is new or changed, and what is gone.
@@ -214,6 +270,21 @@ impl Buffers {
         self.key.extend_from_slice(&offset.to_be_bytes());
         self.key.extend_from_slice(key);
         self.encode(kept);
+    }
+
+    fn name(&mut self, tag: u8, number: u64, place: Option<u32>) {
+        self.key.clear();
+        self.key.push(tag);
+        self.key.extend_from_slice(&number.to_be_bytes());
+        self.key.extend(place.map(u32::to_be_bytes).into_iter().flatten());
+    }
+
+    pub(super) fn progress(&mut self, progress: &Progress) {
+        self.encode(progress);
+    }
+
+    pub(super) fn value(&self) -> &[u8] {
+        &self.value
     }
 
     fn encode(&mut self, content: &impl serde::Serialize) {

@@ -17,20 +17,28 @@
 mod aligned;
 mod cell;
 mod entry;
+mod pending;
+mod progress;
 mod result;
 mod session;
 mod sliding;
+mod stitch;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
-pub use result::{Fired, Why};
+use pending::{Orphans, Waiting};
+pub use pending::{Pending, Verdict};
+pub use progress::{Part, Progress};
+use result::Span;
+pub use result::{Fired, Members, Why};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AfterFire, AggregateOp, Fire, WindowKind, WindowSpec};
+use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowSpec};
 
 type Key = Arc<[u8]>;
 
@@ -49,6 +57,11 @@ pub struct Arrival<'a> {
     pub place: Place,
     /// What it has for each aggregate, in the order of their names.
     pub fields: &'a [Option<Field>],
+    /// The event itself, for windows that keep events: a form that whoever placed it can read again.
+    pub body: &'a [u8],
+    /// How far the event's own source partition had come before it, in milliseconds since the epoch: what is closed by
+    /// this or by the lane's watermark is closed for the event.
+    pub watermark_ms: i64,
 }
 
 /// What became of an event.
@@ -63,8 +76,11 @@ pub enum Placed {
     Late,
 }
 
-/// Takes results.
-pub type Results<'a> = dyn FnMut(&Fired<'_>) + 'a;
+/// Takes results. Behind one of the same key that waits, which the flag says, a result waits too.
+pub type Results<'a> = dyn FnMut(&Fired<'_>, bool) -> Verdict + 'a;
+
+/// Takes results, none of which waits.
+type Taken<'a> = dyn FnMut(&Fired<'_>) + 'a;
 
 /// A window that keeps aggregates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,30 +96,61 @@ pub struct Window {
     cells: Box<[Cell]>,
 }
 
-/// An event that windows share: each sliding window is made of those of its span.
+/// An event that is kept: because windows share it, or because results are made of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     place: Place,
     fields: Box<[Option<Field>]>,
-    /// The window that ends with it has given its result, or never will.
+    /// The event itself, where results are made of events; else empty.
+    body: Bytes,
+    /// The sliding window that ends with it has given its result, or never will.
     is_done: bool,
+    /// Which of its key's stitches it is in.
+    stitch: u32,
+}
+
+impl Kept {
+    fn new(arrival: &Arrival<'_>) -> Self {
+        let body = Bytes::copy_from_slice(arrival.body);
+        Self { place: arrival.place, fields: arrival.fields.into(), body, is_done: false, stitch: 0 }
+    }
+
+    /// When and where.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The event, as it was placed.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// What one key has.
-#[derive(Debug, Clone, PartialEq)]
-enum Held {
-    /// By start.
-    Windows(Vec<Window>),
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Held {
+    /// By start. Sliding windows and stitches are made of their events.
+    windows: Vec<Window>,
     /// By place.
-    Events(Vec<Kept>),
+    events: Vec<Kept>,
 }
 
 impl Held {
     fn is_empty(&self) -> bool {
-        match self {
-            Self::Windows(windows) => windows.is_empty(),
-            Self::Events(events) => events.is_empty(),
-        }
+        self.windows.is_empty() && self.events.is_empty()
+    }
+
+    fn keep(&mut self, arrival: &Arrival<'_>) -> &mut Kept {
+        let at = self.events.partition_point(|kept| kept.place < arrival.place);
+        self.events.reserve_exact(1);
+        self.events.insert(at, Kept::new(arrival));
+        &mut self.events[at]
+    }
+
+    /// Forgets the events that are in no window any more.
+    fn sweep(&mut self, rules: &Rules) {
+        let Self { windows, events } = self;
+        events.retain(|kept| windows.iter().any(|window| rules.span(window).has(kept)));
     }
 
     fn bytes(&self) -> usize {
@@ -116,12 +163,9 @@ impl Held {
         };
         let of_event = |event: &Kept| {
             let fields = event.fields.iter().map(of_field).sum::<usize>();
-            size_of::<Kept>() + size_of_val(&*event.fields) + fields
+            size_of::<Kept>() + size_of_val(&*event.fields) + fields + event.body.len()
         };
-        match self {
-            Self::Windows(windows) => windows.iter().map(of_window).sum(),
-            Self::Events(events) => events.iter().map(of_event).sum(),
-        }
+        self.windows.iter().map(of_window).sum::<usize>() + self.events.iter().map(of_event).sum::<usize>()
     }
 }
 
@@ -141,6 +185,9 @@ struct Rules {
     grace: i64,
     fire: Fire,
     ops: Vec<AggregateOp>,
+    /// Results are made of events.
+    keeps: bool,
+    stitch: StitchSpec,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +196,7 @@ enum Kind {
     Sliding { size: i64 },
     Session { gap: i64 },
     Count { size: u64 },
+    Stitch { within: i64 },
 }
 
 impl Rules {
@@ -159,16 +207,18 @@ impl Rules {
             WindowKind::Sliding { size } => Kind::Sliding { size: ms(size) },
             WindowKind::Session { gap } => Kind::Session { gap: ms(gap) },
             WindowKind::Count { size } => Kind::Count { size },
+            WindowKind::Stitch { within } => Kind::Stitch { within: ms(within) },
         };
         let ops = spec.aggregates.values().map(|aggregate| aggregate.op).collect();
-        Self { kind, grace: ms(spec.grace), fire: spec.fire, ops }
+        let (keeps, stitch) = (spec.aggregates.is_empty(), spec.stitch.clone());
+        Self { kind, grace: ms(spec.grace), fire: spec.fire, ops, keeps, stitch }
     }
 
     /// The first watermark at which the window that ends at `end` is closed.
     fn deadline(&self, end: i64) -> i64 {
         match self.kind {
             Kind::Aligned { .. } => end.saturating_add(self.grace),
-            Kind::Sliding { .. } => end.saturating_add(self.grace + 1),
+            Kind::Sliding { .. } | Kind::Stitch { .. } => end.saturating_add(self.grace + 1),
             Kind::Session { gap } => end.saturating_add(gap + self.grace + 1),
             Kind::Count { .. } => NEVER,
         }
@@ -180,34 +230,45 @@ impl Rules {
 
     /// When somebody has to look at what a key holds.
     fn next_look(&self, held: &Held) -> i64 {
-        let next = match held {
-            Held::Windows(windows) => windows.iter().map(|window| self.deadline(window.end)).min(),
-            Held::Events(events) => sliding::next_look(events, self),
+        let next = match self.kind {
+            Kind::Sliding { .. } => sliding::next_look(&held.events, self),
+            Kind::Stitch { within } => stitch::next_look(&held.events, within, self),
+            _ => held.windows.iter().map(|window| self.deadline(window.end)).min(),
         };
         next.unwrap_or(NEVER)
     }
 
-    fn nothing(&self) -> Held {
+    /// Which events are in a window.
+    fn span(&self, window: &Window) -> Span {
         match self.kind {
-            Kind::Sliding { .. } => Held::Events(Vec::new()),
-            _ => Held::Windows(Vec::new()),
+            Kind::Aligned { .. } => Span::Until(window.start, window.end),
+            Kind::Count { .. } => Span::All,
+            _ => Span::To(window.start, window.end),
         }
     }
 
-    /// A window has taken an event: it may give a result at once. `true`: it is to be forgotten now.
-    fn fire_early(&self, key: &[u8], window: &mut Window, results: &mut Results<'_>) -> bool {
+    /// A window has taken an event: it may give a result at once. `true`: it is to be forgotten now, with its events.
+    fn fire_early(
+        &self,
+        key: &[u8],
+        window: &mut Window,
+        events: &mut Vec<Kept>,
+        results: &mut Taken<'_>,
+    ) -> bool {
         let why = match (self.kind, self.fire) {
             (Kind::Count { size }, _) if window.events >= size => Why::Close,
             (_, Fire::Update) => Why::Update,
             (_, Fire::Count { every, .. }) if window.events.is_multiple_of(every) => Why::Count,
             _ => return false,
         };
-        results(&window.fired(key, why, window.newest));
+        let span = self.span(window);
+        results(&window.fired(key, why, window.newest, Members { events, span }));
         let is_over = why == Why::Close
             || (why == Why::Count && matches!(self.fire, Fire::Count { then: AfterFire::Reset, .. }));
         if is_over {
             window.events = 0;
             window.cells = self.empty_cells();
+            events.retain(|kept| !span.has(kept));
         }
         is_over
     }
@@ -218,18 +279,18 @@ impl Window {
         Self { start, end, newest: i64::MIN, events: 0, cells: rules.empty_cells() }
     }
 
-    fn fold(&mut self, arrival: &Arrival<'_>) {
-        self.newest = self.newest.max(arrival.place.time_ms);
+    fn fold(&mut self, place: Place, fields: &[Option<Field>]) {
+        self.newest = self.newest.max(place.time_ms);
         self.events += 1;
-        for (cell, field) in self.cells.iter_mut().zip(arrival.fields) {
+        for (cell, field) in self.cells.iter_mut().zip(fields) {
             if let Some(field) = field {
-                cell.fold(arrival.place, field);
+                cell.fold(place, field);
             }
         }
     }
 
-    fn fired<'a>(&'a self, key: &'a [u8], why: Why, time_ms: i64) -> Fired<'a> {
-        Fired { key, bounds: (self.start, self.end), why, time_ms, cells: &self.cells }
+    fn fired<'a>(&'a self, key: &'a [u8], why: Why, time_ms: i64, members: Members<'a>) -> Fired<'a> {
+        Fired { key, bounds: (self.start, self.end), why, time_ms, cells: &self.cells, members, missing: &[] }
     }
 }
 
@@ -248,6 +309,13 @@ pub struct Windows {
     /// What of the spec the state depends on, as JSON, and whether it stands in the state.
     shape: String,
     is_shape_written: bool,
+    /// Results that their handler did not take.
+    waiting: Waiting,
+    orphans: Orphans,
+    /// Of a lane that several source partitions feed.
+    progress: Option<Progress>,
+    committed_progress: Option<Progress>,
+    is_progress_dirty: bool,
 }
 
 impl Windows {
@@ -263,6 +331,11 @@ impl Windows {
             bytes: 0,
             shape: shape(spec),
             is_shape_written: false,
+            waiting: Waiting::default(),
+            orphans: Orphans::new(),
+            progress: None,
+            committed_progress: None,
+            is_progress_dirty: false,
         }
     }
 
@@ -285,12 +358,12 @@ impl Windows {
 
     /// A cut has something to write.
     pub fn is_dirty(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || self.is_progress_dirty || self.waiting.is_dirty()
     }
 
     /// What is open takes about so many bytes, as of the last cut.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.waiting.bytes()
     }
 
     /// How many keys have something open.
@@ -298,18 +371,92 @@ impl Windows {
         self.keys.len()
     }
 
-    /// Places an event, which then moves time on. Early results go to `results`.
+    /// Places an event. It moves no time: that is for [`Windows::advance_to`], once it is placed. Early results go to
+    /// `results`.
     pub fn add(&mut self, arrival: &Arrival<'_>, results: &mut Results<'_>) -> Placed {
-        let placed = match self.rules.kind {
-            Kind::Aligned { size, advance } => self.add_aligned(arrival, (size, advance), results),
-            Kind::Sliding { size } => self.add_sliding(arrival, size, results),
-            Kind::Session { gap } => self.add_to_session(arrival, gap, results),
-            Kind::Count { .. } => self.add_to_count(arrival, results),
-        };
-        if matches!(placed, Placed::In { .. }) {
-            self.advance_to(arrival.place.time_ms);
+        self.taking(results, |windows, results| match windows.rules.kind {
+            Kind::Aligned { size, advance } => windows.add_aligned(arrival, (size, advance), results),
+            Kind::Sliding { size } => windows.add_sliding(arrival, size, results),
+            Kind::Session { gap } => windows.add_to_session(arrival, gap, results),
+            Kind::Count { .. } => windows.add_to_count(arrival, results),
+            Kind::Stitch { within } => windows.add_to_stitch(arrival, within, results),
+        })
+    }
+
+    /// Keeps results that wait.
+    #[inline]
+    fn taking<T>(
+        &mut self,
+        results: &mut Results<'_>,
+        act: impl FnOnce(&mut Self, &mut Taken<'_>) -> T,
+    ) -> T {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let done = act(self, &mut |fired| match results(fired, waiting.has(fired.key)) {
+            Verdict::Done => {}
+            wait => waiting.push(fired, wait),
+        });
+        self.waiting = waiting;
+        done
+    }
+
+    /// Results that wait, in the order in which they fired.
+    pub fn waiting(&self) -> impl Iterator<Item = (u64, &Arc<Pending>)> {
+        self.waiting.iter()
+    }
+
+    /// One that waits.
+    pub fn waiting_at(&self, number: u64) -> Option<&Arc<Pending>> {
+        self.waiting.get(number)
+    }
+
+    /// A further call for one that waits failed.
+    pub fn failed_again(&mut self, number: u64) {
+        self.waiting.failed(number);
+    }
+
+    /// One that waited is done with.
+    pub fn settled(&mut self, number: u64) {
+        self.waiting.done(number);
+    }
+
+    /// Of a lane that several source partitions feed: time is the least of theirs.
+    pub fn of_sources(mut self, sources: usize) -> Self {
+        self.progress = Some(Progress::new(sources));
+        self
+    }
+
+    /// An event was placed or refused as late: time goes on to it.
+    #[inline]
+    pub fn moved(&mut self, place: Place) {
+        match &mut self.progress {
+            None => self.advance_to(place.time_ms),
+            Some(progress) => {
+                progress.placed(place.source, place.partition, place.time_ms);
+                let lane_ms = progress.lane_ms();
+                self.is_progress_dirty = true;
+                self.advance_to(lane_ms.unwrap_or(i64::MIN));
+            }
         }
-        placed
+    }
+
+    /// How far the source partitions have come that feed this lane, if there are several.
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_ref()
+    }
+
+    /// Something is said of source partitions: how many a source has, or how far they have come.
+    pub fn hear(&mut self, counts: impl Iterator<Item = (u16, u32)>, parts: impl Iterator<Item = Part>) {
+        let Some(progress) = &mut self.progress else { return };
+        counts.for_each(|(source, count)| progress.announce(source, count));
+        parts.for_each(|part| progress.report(part));
+        self.is_progress_dirty = true;
+        let lane_ms = progress.lane_ms();
+        self.advance_to(lane_ms.unwrap_or(i64::MIN));
+    }
+
+    /// What is closed for an event.
+    fn closed_ms(&self, arrival: &Arrival<'_>) -> i64 {
+        self.watermark_ms.max(arrival.watermark_ms)
     }
 
     /// Event time has come to `time_ms`, be it without an event. It never goes back.
@@ -322,20 +469,28 @@ impl Windows {
         if !self.is_due() {
             return false;
         }
-        let Some((deadline, key)) = self.due.pop_first() else { return false };
-        let Some(owner) = self.keys.get_mut(&key) else { return true };
+        self.taking(results, Self::close_first);
+        true
+    }
+
+    fn close_first(&mut self, results: &mut Taken<'_>) {
+        let Some((deadline, key)) = self.due.pop_first() else { return };
+        let Some(owner) = self.keys.get_mut(&key) else { return };
         owner.look_at = NEVER;
         let rules = &self.rules;
         // A session may have grown since somebody said when to look.
         if rules.next_look(&owner.held) <= deadline {
-            let owner = touch(&mut self.keys, &mut self.touched, &self.rules, &key);
-            match &mut owner.held {
-                Held::Windows(windows) => close_windows(&key, windows, deadline, &self.rules, results),
-                Held::Events(events) => sliding::close(&key, events, deadline, &self.rules, results),
+            let owner = touch(&mut self.keys, &mut self.touched, &key);
+            let (held, rules) = (&mut owner.held, &self.rules);
+            match rules.kind {
+                Kind::Sliding { .. } => sliding::close(&key, &mut held.events, deadline, rules, results),
+                Kind::Stitch { within } => {
+                    stitch::close(&key, &mut held.events, (within, deadline), rules, results);
+                }
+                _ => close_windows(&key, held, deadline, rules, results),
             }
         }
         self.look_again(&key);
-        true
     }
 
     /// Somebody looks at `key` when its next window closes.
@@ -351,17 +506,20 @@ impl Windows {
         }
     }
 
-    fn add_to_count(&mut self, arrival: &Arrival<'_>, results: &mut Results<'_>) -> Placed {
-        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
-        let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
+    fn add_to_count(&mut self, arrival: &Arrival<'_>, results: &mut Taken<'_>) -> Placed {
+        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        if self.rules.keeps {
+            owner.held.keep(arrival);
+        }
+        let Held { windows, events } = &mut owner.held;
         let time = arrival.place.time_ms;
         if windows.is_empty() {
             windows.push(Window::new(time, time, &self.rules));
         }
         let window = &mut windows[0];
         (window.start, window.end) = (window.start.min(time), window.end.max(time));
-        window.fold(arrival);
-        if self.rules.fire_early(arrival.key, window, results) {
+        window.fold(arrival.place, arrival.fields);
+        if self.rules.fire_early(arrival.key, window, events, results) {
             windows.clear();
         }
         Placed::In { missed: 0 }
@@ -373,6 +531,13 @@ impl Windows {
             each(entry::SHAPE, Some(self.shape.as_bytes()));
         }
         let mut buffers = entry::Buffers::default();
+        if let Some(progress) = self.progress.as_ref().filter(|_| self.is_progress_dirty) {
+            buffers.progress(progress);
+            each(entry::PROGRESS, Some(buffers.value()));
+        }
+        self.waiting.changes(|number, before, after| {
+            entry::pending(number, (before, after), &mut buffers, &mut each);
+        });
         for (key, before) in &self.touched {
             let after = self.keys.get(key).map(|owner| &owner.held);
             entry::difference(key, before, after, &mut buffers, &mut each);
@@ -382,6 +547,10 @@ impl Windows {
     /// The cut that wrote [`Windows::changes`] is committed.
     pub fn committed(&mut self) {
         self.is_shape_written |= self.is_dirty();
+        if std::mem::take(&mut self.is_progress_dirty) {
+            self.committed_progress.clone_from(&self.progress);
+        }
+        self.waiting.committed();
         for (key, before) in self.touched.drain(..) {
             let Some(owner) = self.keys.get_mut(&key) else { continue };
             owner.is_touched = false;
@@ -407,6 +576,13 @@ impl Windows {
                 self.look_again(&key);
             }
         }
+        self.waiting.rolled_back();
+        if std::mem::take(&mut self.is_progress_dirty) {
+            self.progress = match (&self.progress, &self.committed_progress) {
+                (Some(progress), None) => Some(Progress::new(progress.sources())),
+                (_, committed) => committed.clone(),
+            };
+        }
         self.watermark_ms = self.committed_watermark_ms;
     }
 
@@ -421,10 +597,26 @@ impl Windows {
                 false => Err(Damaged::Other { written: written.into_owned(), wanted: self.shape.clone() }),
             };
         }
+        if key == entry::PROGRESS {
+            let progress = value.map(entry::read_progress).transpose()?;
+            self.progress = self.progress.take().map(|empty| progress.unwrap_or(empty));
+            self.committed_progress.clone_from(&self.progress);
+            return Ok(());
+        }
+        if let Some((number, place)) = entry::pending_name(key)? {
+            match place {
+                None => {
+                    let pending = value.map(entry::read_pending).transpose()?;
+                    self.waiting.restore(number, pending);
+                }
+                Some(place) => self.waiting.restore_event(number, place, value, &mut self.orphans),
+            }
+            return Ok(());
+        }
         let entry = Entry::read(key, value)?;
         let name: Key = entry.key.into();
         if !self.keys.contains_key(&name) {
-            let held = self.rules.nothing();
+            let held = Held::default();
             self.keys.insert(Key::clone(&name), Owner { held, look_at: NEVER, is_touched: false });
         }
         let Some(owner) = self.keys.get_mut(&name) else { return Ok(()) };
@@ -433,6 +625,7 @@ impl Windows {
 
     /// All entries are restored.
     pub fn restored(&mut self) {
+        self.waiting.restored(std::mem::take(&mut self.orphans));
         self.keys.retain(|_, owner| !owner.held.is_empty());
         let keys: Vec<Key> = self.keys.keys().cloned().collect();
         self.bytes = self.keys.iter().map(|(key, owner)| KEY_OVERHEAD + key.len() + owner.held.bytes()).sum();
@@ -441,19 +634,14 @@ impl Windows {
 }
 
 /// The owner of `key`, about to change.
-fn touch<'w>(
-    keys: &'w mut HashMap<Key, Owner>,
-    touched: &mut Vec<(Key, Held)>,
-    rules: &Rules,
-    key: &[u8],
-) -> &'w mut Owner {
+fn touch<'w>(keys: &'w mut HashMap<Key, Owner>, touched: &mut Vec<(Key, Held)>, key: &[u8]) -> &'w mut Owner {
     match keys.get_key_value(key) {
         Some((_, owner)) if owner.is_touched => {}
         Some((name, owner)) => touched.push((Key::clone(name), owner.held.clone())),
         None => {
             let name: Key = key.into();
-            let owner = Owner { held: rules.nothing(), look_at: NEVER, is_touched: true };
-            touched.push((Key::clone(&name), rules.nothing()));
+            let owner = Owner { held: Held::default(), look_at: NEVER, is_touched: true };
+            touched.push((Key::clone(&name), Held::default()));
             keys.insert(name, owner);
         }
     }
@@ -472,26 +660,27 @@ fn forget(keys: &mut HashMap<Key, Owner>, due: &mut BTreeSet<(i64, Key)>, key: K
 }
 
 /// Closes the windows whose deadline has come, in order.
-fn close_windows(
-    key: &[u8],
-    windows: &mut Vec<Window>,
-    deadline: i64,
-    rules: &Rules,
-    results: &mut Results<'_>,
-) {
+fn close_windows(key: &[u8], held: &mut Held, deadline: i64, rules: &Rules, results: &mut Taken<'_>) {
+    let Held { windows, events } = held;
     windows.retain(|window| {
         let is_over = rules.deadline(window.end) <= deadline;
         if is_over && rules.fire == Fire::Close {
             let is_end_out = matches!(rules.kind, Kind::Aligned { .. });
-            results(&window.fired(key, Why::Close, window.end - i64::from(is_end_out)));
+            let members = Members { events, span: rules.span(window) };
+            results(&window.fired(key, Why::Close, window.end - i64::from(is_end_out), members));
         }
         !is_over
     });
+    held.sweep(rules);
 }
 
 /// What of `spec` the state depends on. Grace, and when results are given, may change while windows are open.
 fn shape(spec: &WindowSpec) -> String {
-    serde_json::to_string(&(&spec.kind, &spec.aggregates)).expect("plain types are always JSON")
+    if matches!(spec.kind, WindowKind::Stitch { .. }) {
+        return serde_json::to_string(&(&spec.kind, &spec.sources)).expect("plain types are always JSON");
+    }
+    serde_json::to_string(&(&spec.kind, &spec.aggregates, &spec.sources))
+        .expect("plain types are always JSON")
 }
 
 fn ms(time: Duration) -> i64 {

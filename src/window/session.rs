@@ -1,28 +1,31 @@
 //! Sessions: events of a key no further apart than the gap. One that comes between two joins them.
 
-use super::{Arrival, Held, Placed, Results, Window, Windows, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows, touch};
 
 impl Windows {
     pub(super) fn add_to_session(
         &mut self,
         arrival: &Arrival<'_>,
         gap: i64,
-        results: &mut Results<'_>,
+        results: &mut Taken<'_>,
     ) -> Placed {
         let time = arrival.place.time_ms;
-        let (rules, watermark) = (&self.rules, self.watermark_ms);
-        let is_open = |end: i64| rules.deadline(end) > watermark;
+        let (rules, closed) = (&self.rules, self.closed_ms(arrival));
+        let is_open = |end: i64| rules.deadline(end) > closed;
         let is_near = |window: &Window| {
             window.start.saturating_sub(gap) <= time && time <= window.end + gap && is_open(window.end)
         };
         let found = self.keys.get(arrival.key).map(|owner| &owner.held);
-        let has_near = matches!(found, Some(Held::Windows(windows)) if windows.iter().any(is_near));
+        let has_near = found.is_some_and(|held| held.windows.iter().any(is_near));
         // What is joined to an open session is as young as that.
         if !has_near && !is_open(time) {
             return Placed::Late;
         }
-        let owner = touch(&mut self.keys, &mut self.touched, rules, arrival.key);
-        let Held::Windows(windows) = &mut owner.held else { return Placed::Late };
+        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        if rules.keeps {
+            owner.held.keep(arrival);
+        }
+        let Held { windows, events } = &mut owner.held;
         let mut joined: Option<Window> = None;
         for window in windows.extract_if(.., |window| is_near(window)) {
             match &mut joined {
@@ -32,8 +35,8 @@ impl Windows {
         }
         let mut session = joined.unwrap_or_else(|| Window::new(time, time, rules));
         (session.start, session.end) = (session.start.min(time), session.end.max(time));
-        session.fold(arrival);
-        if !rules.fire_early(arrival.key, &mut session, results) {
+        session.fold(arrival.place, arrival.fields);
+        if !rules.fire_early(arrival.key, &mut session, events, results) {
             let at = windows.partition_point(|window| window.start < session.start);
             windows.reserve_exact(1);
             windows.insert(at, session);

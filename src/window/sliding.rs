@@ -1,7 +1,7 @@
 //! Sliding windows: for each event those of its key in the last `size`, `[t - size, t]`, both in. Events of one time share
 //! the window that ends with them. What is kept are the events; a window is made of them when it gives its result.
 
-use super::{Arrival, Held, Kept, Kind, Place, Placed, Results, Rules, Window, Windows, touch};
+use super::{Arrival, Kept, Kind, Members, Place, Placed, Rules, Taken, Window, Windows, touch};
 use crate::model::{AfterFire, Fire};
 use crate::window::Why;
 
@@ -10,26 +10,24 @@ impl Windows {
         &mut self,
         arrival: &Arrival<'_>,
         size: i64,
-        results: &mut Results<'_>,
+        results: &mut Taken<'_>,
     ) -> Placed {
         let time = arrival.place.time_ms;
-        let is_closed = |end: i64| self.rules.deadline(end) <= self.watermark_ms;
+        let closed = self.closed_ms(arrival);
+        let is_closed = |end: i64| self.rules.deadline(end) <= closed;
         // The last window that it could be in ends `size` after it.
         if is_closed(time.saturating_add(size)) {
             return Placed::Late;
         }
         let has_missed = is_closed(time);
-        let watermark = self.watermark_ms;
-        let owner = touch(&mut self.keys, &mut self.touched, &self.rules, arrival.key);
-        let Held::Events(events) = &mut owner.held else { return Placed::Late };
-        let at = events.partition_point(|kept| kept.place < arrival.place);
-        let is_done = has_missed || self.rules.fire != Fire::Close;
-        events.insert(at, Kept { place: arrival.place, fields: arrival.fields.into(), is_done });
+        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        owner.held.keep(arrival).is_done = has_missed || self.rules.fire != Fire::Close;
+        let events = &mut owner.held.events;
         match self.rules.fire {
-            Fire::Close => {}
+            Fire::Close | Fire::Complete => {}
             Fire::Update => {
                 for end in ends(events, time, time + size) {
-                    if self.rules.deadline(end) > watermark {
+                    if self.rules.deadline(end) > closed {
                         fire(arrival.key, events, (end, Why::Update), &self.rules, results);
                     }
                 }
@@ -37,7 +35,7 @@ impl Windows {
             Fire::Count { every, then } => {
                 for end in ends(events, time, time + size) {
                     let count = events.iter().filter(|kept| is_within(kept, end, size)).count() as u64;
-                    if self.rules.deadline(end) <= watermark || count == 0 || !count.is_multiple_of(every) {
+                    if self.rules.deadline(end) <= closed || count == 0 || !count.is_multiple_of(every) {
                         continue;
                     }
                     fire(arrival.key, events, (end, Why::Count), &self.rules, results);
@@ -65,13 +63,14 @@ fn ends(events: &[Kept], from: i64, to: i64) -> Vec<i64> {
 }
 
 /// Gives the result of the window that ends at `end`.
-fn fire(key: &[u8], events: &[Kept], (end, why): (i64, Why), rules: &Rules, results: &mut Results<'_>) {
+fn fire(key: &[u8], events: &[Kept], (end, why): (i64, Why), rules: &Rules, results: &mut Taken<'_>) {
     let Kind::Sliding { size } = rules.kind else { return };
     let mut window = Window::new(end - size, end, rules);
     for kept in events.iter().filter(|kept| is_within(kept, end, size)) {
-        window.fold(&Arrival { key, place: kept.place, fields: &kept.fields });
+        window.fold(kept.place, &kept.fields);
     }
-    results(&window.fired(key, why, end));
+    let members = Members { events, span: rules.span(&window) };
+    results(&window.fired(key, why, end, members));
 }
 
 /// The last window that an event is in closes here, and then it is not needed any more.
@@ -93,7 +92,7 @@ pub(super) fn close(
     events: &mut Vec<Kept>,
     deadline: i64,
     rules: &Rules,
-    results: &mut Results<'_>,
+    results: &mut Taken<'_>,
 ) {
     while let Some(first) = events.iter().position(|kept| !kept.is_done) {
         let end = events[first].place.time_ms;

@@ -2,7 +2,7 @@
 //! its first event to `within` after it, both in. What is kept are the events, each with the number of its stitch: a
 //! stitch is what its events are.
 
-use super::{Arrival, Kept, Members, Place, Placed, Taken, Rules, Span, Windows, touch};
+use super::{Arrival, Kept, Members, Place, Placed, Rules, Span, Taken, Windows, touch};
 use crate::model::{Fire, Repeat};
 use crate::window::{Fired, Why};
 
@@ -55,7 +55,10 @@ impl Windows {
         let events = &mut owner.held.events;
         let span = Span::Stitch(number);
         if rules.fire == Fire::Complete && missing(events, span, rules).is_empty() {
-            give(arrival.key, events, (number, Why::Complete), within, rules, results);
+            let stitch = self::stitches(events).into_iter().find(|stitch| stitch.number == number);
+            if let Some(stitch) = stitch {
+                give(arrival.key, events, (stitch, Why::Complete, end(stitch.first)), rules, results);
+            }
             events.retain(|kept| !span.has(kept));
         }
         self.look_again_at(arrival.key);
@@ -92,13 +95,11 @@ fn missing(events: &[Kept], span: Span, rules: &Rules) -> Vec<u16> {
 fn give(
     key: &[u8],
     events: &[Kept],
-    (number, why): (u32, Why),
-    within: i64,
+    (stitch, why, end): (Stitch, Why, i64),
     rules: &Rules,
     results: &mut Taken<'_>,
 ) {
-    let Some(stitch) = stitches(events).into_iter().find(|stitch| stitch.number == number) else { return };
-    let (span, end) = (Span::Stitch(number), stitch.first.saturating_add(within));
+    let span = Span::Stitch(stitch.number);
     results(&Fired {
         key,
         bounds: (stitch.first, end),
@@ -124,13 +125,14 @@ pub(super) fn close(
     rules: &Rules,
     results: &mut Taken<'_>,
 ) {
-    for Stitch { number, first, .. } in stitches(events) {
-        if rules.deadline(first.saturating_add(within)) > deadline {
+    for stitch in stitches(events) {
+        let end = stitch.first.saturating_add(within);
+        if rules.deadline(end) > deadline {
             break;
         }
-        let span = Span::Stitch(number);
+        let span = Span::Stitch(stitch.number);
         let why = if missing(events, span, rules).is_empty() { Why::Close } else { Why::Timeout };
-        give(key, events, (number, why), within, rules, results);
+        give(key, events, (stitch, why, end), rules, results);
         events.retain(|kept| !span.has(kept));
     }
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub slot: u32,
     /// How many partitions its redrive topic has; 0: it is not there.
     pub redrive_partitions: i32,
+    /// How many partitions its stitch topic has, if it has one.
+    pub stitch_partitions: i32,
     /// What the topics take that it writes; `None`: not known.
     pub limits: Option<MessageLimits>,
     /// Where its numbers are published.

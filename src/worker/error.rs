@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::kafka;
-use crate::pipeline::{Damaged, EmitError};
+use crate::pipeline::{Damaged, EnvelopeError};
 use crate::window;
 
 /// What to do about a call that hangs.
@@ -58,6 +58,25 @@ pub enum Stopped {
         /// The last failure.
         message: String,
     },
+    /// Out of attempts for the result of a window, with `onExhausted: stop`.
+    #[error(
+        "the result of a window failed {attempts} times and delivery.onExhausted is `stop`: {message}; mend the handler \
+         and start again, or set onExhausted: deadLetter"
+    )]
+    WindowExhausted {
+        /// Failed calls.
+        attempts: u32,
+        /// The last failure.
+        message: String,
+    },
+    /// What stands in the stitch topic cannot be read.
+    #[error("partition {partition} of the stitch topic: {cause}")]
+    Tidings {
+        /// Which.
+        partition: i32,
+        /// What is wrong with it.
+        cause: EnvelopeError,
+    },
     /// A dead letter was refused: going on would drop the event.
     #[error(
         "the dead letter of event {event} cannot be written to {topic}: {reason}; mend the topic and start again"
@@ -92,9 +111,6 @@ pub enum Stopped {
         /// What it may take.
         max_bytes: u64,
     },
-    /// The result of a window cannot be written as its sink asks.
-    #[error("the result of a window cannot be written: {0}")]
-    Result(EmitError),
     /// The broker refused the state, or the result of a window that closed by time alone: no event is to blame.
     #[error("topic {topic} refused what windows have to write: {reason}; mend the topic and start again")]
     Refused {

@@ -209,12 +209,7 @@ impl Worker {
     }
 
     /// Counts and tells what results came to that no event stands for.
-    pub(super) fn note(
-        &mut self,
-        given: &Given,
-        place: (&str, i32),
-        took: Duration,
-    ) -> Result<(), Stopped> {
+    pub(super) fn note(&mut self, given: &Given, place: (&str, i32), took: Duration) -> Result<(), Stopped> {
         let each = took.checked_div(given.calls.iter().sum()).unwrap_or_default();
         use crate::observe::CallOutcome as Outcome;
         use crate::observe::events::DeadLettered;
@@ -224,12 +219,16 @@ impl Worker {
         }
         for (reason, error) in &given.dead {
             let (topic, partition) = place;
-            DeadLettered { topic, partition, offset: -1, reason: reason.as_str(), error }.emit(&mut self.meter);
+            DeadLettered { topic, partition, offset: -1, reason: reason.as_str(), error }
+                .emit(&mut self.meter);
         }
         if given.dropped > 0 {
             let function = self.config.function.name.to_string();
             let id = crate::observe::metrics::Id::WindowsDropped;
-            self.config.exposition.counter(id, &[("function", &function)]).increment(u64::from(given.dropped));
+            self.config
+                .exposition
+                .counter(id, &[("function", &function)])
+                .increment(u64::from(given.dropped));
         }
         if given.must_stop {
             let attempts = self.config.function.delivery.retry.max_attempts;

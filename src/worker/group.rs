@@ -113,6 +113,7 @@ impl Worker {
         if let Some(states) = &mut self.states {
             states.close(partitions);
         }
+        self.gathers.close(partitions);
         self.share_budget();
         self.stand_firm()?;
         self.consumer.release(partitions)?;
@@ -195,6 +196,7 @@ impl Worker {
             lane.deaths = self.config.deaths(&lane.partition, lane.committed);
         }
         self.share_budget();
+        self.count_partitions();
         Ok(())
     }
 
@@ -213,6 +215,7 @@ impl Worker {
                 cluster: &self.config.cluster,
                 topic: &self.config.function.state_topic,
                 spec: states.spec(),
+                sources: states.sources(),
                 clock: &self.config.clock,
             };
             self.restoring = Some(Restoring::start(&source, partitions())?);

@@ -21,6 +21,8 @@ pub struct Lane {
     pub committed: i64,
     /// It holds as many events as it may, and nothing more is read.
     pub is_paused: bool,
+    /// It is paused because others are far behind.
+    pub is_ahead: bool,
     /// Where the partition ended when it was last read to its end.
     pub end: Option<i64>,
     /// How often the process died during calls for events of this partition, not yet counted as attempts.
@@ -70,6 +72,7 @@ impl Lanes {
             source,
             committed,
             is_paused: false,
+            is_ahead: false,
             end: None,
             deaths: BTreeMap::new(),
             deadly: BTreeSet::new(),

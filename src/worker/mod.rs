@@ -9,6 +9,7 @@ mod config;
 mod contact;
 mod cut;
 mod error;
+mod gathers;
 mod group;
 mod lanes;
 mod output;
@@ -40,6 +41,7 @@ use crate::observe::events::{WorkerStarted, WorkerStopped};
 use crate::observe::{CIRCUIT_OPEN, LaneStatus, Meter, MeterSpec, Phase, WorkerReport, thread_cpu};
 use crate::pipeline::{Desk, Handler, METADATA_LIMIT, Pipeline, Policy};
 use contact::Contact;
+use gathers::Gathers;
 use output::Outputs;
 use pace::{CutPace, Stride};
 use rate::Budget;
@@ -95,6 +97,8 @@ pub struct Worker {
     lanes: Lanes,
     /// What is kept between events, if the function keeps anything.
     states: Option<States>,
+    /// What is said about source partitions, if they are brought together.
+    gathers: Gathers,
     /// State of partitions that are arriving.
     restoring: Option<Restoring>,
     /// Given by the group, waiting for their committed offsets.
@@ -155,7 +159,8 @@ impl Worker {
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
             return Ok(None);
         };
-        let topics: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
+        let topics = function.sources.iter().map(|source| source.topic.as_str());
+        let topics: Vec<&str> = topics.chain(function.stitch_topic.as_deref()).collect();
         consumer.subscribe(&topics)?;
         let now = config.clock.now();
         Ok(Some(Self {
@@ -166,6 +171,7 @@ impl Worker {
             pipeline,
             lanes: Lanes::default(),
             states: states(&function),
+            gathers: Gathers::default(),
             restoring: None,
             arriving: Vec::new(),
             heard: 0,
@@ -244,6 +250,7 @@ impl Worker {
             self.go_on_reading()?;
             self.read();
             self.collect()?;
+            self.tell_progress()?;
             self.let_time_pass()?;
             self.work()?;
             self.cut_if_due()?;
@@ -393,6 +400,7 @@ impl Worker {
                 state: match () {
                     () if is_resting => "paused",
                     () if lane.track.open_since().is_some() => CIRCUIT_OPEN,
+                    () if lane.is_ahead => "ahead",
                     () if lane.is_paused => "full",
                     () if lane.track.is_held_up() => "retrying",
                     () => "reading",
@@ -443,8 +451,8 @@ impl Worker {
 
 /// Where what a function gathers is kept.
 fn states(function: &Function) -> Option<States> {
-    let (window, source) = (function.window.as_ref()?, function.sources.first()?);
-    Some(States::new(&source.topic, window, function.max_state))
+    function.window.as_ref()?;
+    Some(States::new(function))
 }
 
 /// How a function wants its calls.

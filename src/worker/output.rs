@@ -23,6 +23,8 @@ pub struct Outputs {
     sinks: Vec<TopicIndex>,
     dead_letters: TopicIndex,
     state: Option<TopicIndex>,
+    stitch: Option<TopicIndex>,
+    late: Option<TopicIndex>,
     names: Vec<String>,
     /// A transaction has begun, or (at least once) something was written since the last cut.
     is_open: bool,
@@ -44,7 +46,9 @@ pub struct EventWriter<'a> {
 
 impl Writer for EventWriter<'_> {
     fn write(&mut self, out: &OutRecord<'_>) {
-        if let Some(tap) = &mut self.tap {
+        if let Some(tap) = &mut self.tap
+            && out.target != Target::Stitch
+        {
             tap.wrote(self.outputs.topic_name(out.target), out);
         }
         if let Target::Sink(sink) = out.target {
@@ -104,12 +108,18 @@ impl Outputs {
         names.push(function.delivery.dead_letter_topic.clone());
         let has_state = function.window.is_some();
         let state = has_state.then(|| producer.topic(&function.state_topic)).transpose()?;
+        let stitch = function.stitch_topic.as_deref().map(|topic| producer.topic(topic)).transpose()?;
+        let late = function.window.as_ref().and_then(|window| window.late_topic.as_deref());
+        names.push(late.unwrap_or_default().to_owned());
+        let late = late.map(|topic| producer.topic(topic)).transpose()?;
         Ok(Self {
             producer,
             is_exactly_once,
             sinks,
             dead_letters,
             state,
+            stitch,
+            late,
             names,
             is_open: false,
             begin_error: None,
@@ -160,7 +170,9 @@ impl Outputs {
     fn topic_name(&self, target: Target) -> &str {
         let at = match target {
             Target::Sink(at) => at,
-            Target::DeadLetter => self.names.len() - 1,
+            Target::DeadLetter => self.sinks.len(),
+            Target::Late => self.sinks.len() + 1,
+            Target::Stitch => return "",
         };
         self.names.get(at).map_or("", String::as_str)
     }
@@ -171,12 +183,12 @@ impl Outputs {
             self.begin();
         }
         let topic = match out.target {
-            Target::Sink(at) => match self.sinks.get(at) {
-                Some(topic) => *topic,
-                None => return,
-            },
-            Target::DeadLetter => self.dead_letters,
+            Target::Sink(at) => self.sinks.get(at).copied(),
+            Target::DeadLetter => Some(self.dead_letters),
+            Target::Late => self.late,
+            Target::Stitch => self.stitch,
         };
+        let Some(topic) = topic else { return };
         self.bytes += bytes_of(out) + 64;
         self.producer.produce(&Produce {
             topic,
@@ -201,6 +213,24 @@ impl Outputs {
             partition: Some(partition),
             key: Some(key),
             value,
+            headers: &[],
+            timestamp_ms: None,
+            origin,
+        });
+    }
+
+    /// Tells a partition of the stitch topic how far source partitions have come.
+    pub fn write_tidings(&mut self, partition: i32, origin: Origin, value: &[u8]) {
+        let Some(topic) = self.stitch else { return };
+        if !self.is_open {
+            self.begin();
+        }
+        self.bytes += value.len() + 64;
+        self.producer.produce(&Produce {
+            topic,
+            partition: Some(partition),
+            key: None,
+            value: Some(value),
             headers: &[],
             timestamp_ms: None,
             origin,

@@ -109,6 +109,7 @@ impl Worker {
         if let Some(states) = &mut self.states {
             states.rolled_back();
         }
+        self.gathers.rolled_back();
         let took = self.since_failure();
         self.trace_cut(took, false);
         if let Some(recovery) = &self.recovery {

@@ -74,6 +74,8 @@ pub struct Source<'a> {
     pub topic: &'a str,
     /// What is gathered.
     pub spec: &'a WindowSpec,
+    /// How many sources feed a partition, if they are brought together first.
+    pub sources: Option<usize>,
     /// Time.
     pub clock: &'a Arc<dyn Clock>,
 }
@@ -91,6 +93,7 @@ impl Restoring {
             cluster: source.cluster.clone(),
             topic: source.topic.to_owned(),
             spec: source.spec.clone(),
+            sources: source.sources,
             clock: Arc::clone(source.clock),
             wanted: wanted.clone(),
             is_unwanted: Arc::clone(&is_unwanted),
@@ -143,6 +146,7 @@ struct Job {
     cluster: Cluster,
     topic: String,
     spec: WindowSpec,
+    sources: Option<usize>,
     clock: Arc<dyn Clock>,
     wanted: Vec<Wanted>,
     is_unwanted: Arc<AtomicBool>,
@@ -224,7 +228,10 @@ impl Job {
         let bounds = list(OffsetAt::Earliest)?.into_iter().zip(list(OffsetAt::Latest)?);
         let part = |(wanted, (first, end)): (&Wanted, (Option<i64>, Option<i64>))| {
             let (first, end) = (first.unwrap_or(0), end.unwrap_or(0));
-            let windows = Windows::new(&self.spec, wanted.watermark_ms);
+            let mut windows = Windows::new(&self.spec, wanted.watermark_ms);
+            if let Some(sources) = self.sources {
+                windows = windows.of_sources(sources);
+            }
             Part { windows, first, end: Some(end).filter(|end| first < *end) }
         };
         Ok(self.wanted.iter().zip(bounds).map(part).collect())

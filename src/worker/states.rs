@@ -8,18 +8,19 @@
 //! on with the clock, as far as that closes something. Before it does the broker is asked: what the last fetch told of the
 //! end can be old, and time must not pass what is still to be read.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ASK_WAIT, Stopped, Worker};
-use crate::kafka::{Origin, Partition};
-use crate::model::WindowSpec;
+use crate::kafka::{Consumer, Origin, Partition};
+use crate::model::{Function, WindowSpec};
 use crate::observe::metrics::Id;
-use crate::pipeline::Routed;
-use crate::window::Windows;
+use crate::pipeline::{Tidings, back_off};
+use crate::window::{Part, Windows};
 
 /// A worker that has not come round for so long stood still: it does not know how long its partitions were quiet.
-const STOOD_STILL: Duration = Duration::from_secs(2);
+pub(super) const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// The windows of one partition.
 struct State {
@@ -29,12 +30,16 @@ struct State {
     heard_at: Duration,
     /// Since when it is idle, and where event time stood then.
     idle: Option<(Duration, i64)>,
+    /// When results that wait are given again, by their numbers.
+    again_at: BTreeMap<u64, Duration>,
 }
 
 /// The state of all partitions of a worker.
 pub struct States {
     /// The topic of the events.
     topic: Arc<str>,
+    /// The function's sources, if they are brought together there.
+    sources: Option<Vec<String>>,
     spec: WindowSpec,
     max_bytes: u64,
     states: Vec<State>,
@@ -42,12 +47,14 @@ pub struct States {
 }
 
 impl States {
-    /// Of a function that reads `topic`.
-    pub fn new(topic: &str, spec: &WindowSpec, max_bytes: u64) -> Self {
+    /// Of a function with a window.
+    pub fn new(function: &Function) -> Self {
+        let topics = function.sources.iter().map(|source| source.topic.clone());
         Self {
-            topic: topic.into(),
-            spec: spec.clone(),
-            max_bytes,
+            topic: function.gathered_topic().unwrap_or_default().into(),
+            sources: function.stitch_topic.as_ref().map(|_| topics.collect()),
+            spec: function.window.clone().expect("asked of functions with a window"),
+            max_bytes: function.max_state,
             states: Vec::new(),
             looked_at: Duration::ZERO,
         }
@@ -58,6 +65,35 @@ impl States {
         &self.spec
     }
 
+    /// How many sources are brought together, if they are.
+    pub fn sources(&self) -> Option<usize> {
+        self.sources.as_ref().map(Vec::len)
+    }
+
+    /// What is known of source partitions that are not idle.
+    pub fn active_parts(&self) -> impl Iterator<Item = &Part> {
+        let parts = self.states.iter().filter_map(|state| state.windows.progress());
+        parts.flat_map(|progress| progress.parts()).filter(|part| !part.is_idle)
+    }
+
+    /// Something is said about source partitions.
+    pub fn hear(&mut self, partition: i32, bytes: &[u8]) -> Result<(), Stopped> {
+        let tidings = Tidings::read(bytes).map_err(|cause| Stopped::Tidings { partition, cause })?;
+        let Some(sources) = &self.sources else { return Ok(()) };
+        let place = |topic: &String| u16::try_from(sources.iter().position(|known| known == topic)?).ok();
+        let Some(state) = self.states.iter_mut().find(|state| state.partition == partition) else {
+            return Ok(());
+        };
+        let topics: Vec<_> = tidings.topics.iter().map(|(topic, count)| (place(topic), *count)).collect();
+        let counts = topics.iter().filter_map(|(source, count)| Some(((*source)?, *count)));
+        let parts = tidings.parts.iter().filter_map(|(at, partition, watermark_ms, is_idle)| {
+            let source = topics.get(usize::from(*at))?.0?;
+            Some(Part { source, partition: *partition, watermark_ms: *watermark_ms, is_idle: *is_idle })
+        });
+        state.windows.hear(counts, parts);
+        Ok(())
+    }
+
     /// The partition's events are gathered here.
     pub fn is_of(&self, partition: &Partition) -> bool {
         *partition.topic == *self.topic
@@ -66,7 +102,7 @@ impl States {
     /// Takes over the windows of a partition.
     pub fn open(&mut self, partition: i32, windows: Windows, now: Duration) {
         self.states.retain(|state| state.partition != partition);
-        self.states.push(State { partition, windows, heard_at: now, idle: None });
+        self.states.push(State { partition, windows, heard_at: now, idle: None, again_at: BTreeMap::new() });
     }
 
     /// These partitions are somebody else's.
@@ -124,6 +160,7 @@ impl States {
     pub fn rolled_back(&mut self) {
         for state in &mut self.states {
             state.windows.rolled_back();
+            state.again_at.clear();
             state.idle = None;
         }
     }
@@ -149,9 +186,12 @@ impl States {
                 continue;
             }
             let since = state.heard_at + self.spec.idle;
-            if now < since {
+            if now < since || state.windows.progress().is_some_and(|progress| !progress.is_idle()) {
+                state.idle = None;
                 continue;
             }
+            // Time goes on from the moment at which nobody holds it any more.
+            let since = if self.sources.is_some() { now } else { since };
             let (since, base) = *state.idle.get_or_insert((since, state.windows.watermark_ms()));
             let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
             // Before the first event there is no time to go on from, and nothing that waits for it.
@@ -187,30 +227,125 @@ impl Worker {
         };
         let has_more = |partition| !(is_heard && is_read_to(partition, &|at| consumer.known_end(at)));
         let ask = |at: &Partition| consumer.ends(at, ASK_WAIT / 10).ok().map(|(_, end)| end);
-        states.tick(now, has_more, |partition| is_read_to(partition, &ask));
-        self.close_windows()
+        let sources = states.sources.clone().unwrap_or_default();
+        // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
+        let are_sent = std::cell::OnceCell::new();
+        let are_sent = || *are_sent.get_or_init(|| sources.iter().all(|topic| is_all_read(consumer, topic)));
+        states.tick(now, has_more, |partition| is_read_to(partition, &ask) && are_sent());
+        self.close_windows()?;
+        self.give_again(now)
+    }
+
+    /// Gives results again that wait, those of one key in order.
+    fn give_again(&mut self, now: Duration) -> Result<(), Stopped> {
+        let Some(states) = &self.states else { return Ok(()) };
+        let waiting = states.states.iter().filter(|state| state.windows.waiting().next().is_some());
+        let partitions: Vec<i32> = waiting.map(|state| state.partition).collect();
+        for partition in partitions {
+            self.give_again_in(partition, now)?;
+        }
+        Ok(())
+    }
+
+    fn give_again_in(&mut self, partition: i32, now: Duration) -> Result<(), Stopped> {
+        let retry = self.config.function.delivery.retry;
+        let Some(states) = &mut self.states else { return Ok(()) };
+        let topic = Arc::clone(&states.topic);
+        let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
+            return Ok(());
+        };
+        let mut seen = HashSet::new();
+        let mut due = Vec::new();
+        for (number, pending) in state.windows.waiting() {
+            if !seen.insert(pending.key.clone()) {
+                continue;
+            }
+            let mut pause = || match pending.attempts {
+                0 => Duration::ZERO,
+                attempts => back_off(&retry, attempts, self.dice.roll()),
+            };
+            if *state.again_at.entry(number).or_insert_with(|| now + pause()) <= now {
+                due.push(number);
+            }
+        }
+        for number in due {
+            let Some(states) = &mut self.states else { return Ok(()) };
+            let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
+                return Ok(());
+            };
+            let Some(lane) = self.lanes.find(&topic, partition) else { return Ok(()) };
+            let Some(pending) = state.windows.waiting_at(number).cloned() else { continue };
+            if self.outputs.is_full() || self.recovery.is_some() {
+                break;
+            }
+            let origin = Origin::of_no_record(lane.track.lane);
+            let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
+            let began = self.config.clock.now();
+            let place = ((&*topic, partition), began);
+            state.again_at.remove(&number);
+            if self.pipeline.give_again(place, &pending, &mut writer) {
+                state.windows.settled(number);
+            } else {
+                state.windows.failed_again(number);
+            }
+            lane.track.is_dirty = true;
+            lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
+            let (lane, unrouted) = (lane.track.lane, self.pipeline.given().unrouted);
+            (0..unrouted).for_each(|_| self.meter.unrouted());
+            self.note_given(lane, self.now().elapsed.saturating_sub(began.elapsed))?;
+        }
+        self.must_cut |= self.outputs.is_full();
+        Ok(())
+    }
+
+    /// Tells what the last results came to.
+    pub(super) fn note_given(&mut self, lane: u16, took: Duration) -> Result<(), Stopped> {
+        if self.pipeline.given().is_plain() {
+            return Ok(());
+        }
+        let given = self.pipeline.take_given();
+        let partition = self.lanes.by_number(lane).map(|lane| lane.partition.clone());
+        let (topic, partition) = partition.map(|at| (at.topic, at.partition)).unwrap_or_default();
+        if !given.error.is_empty() {
+            tracing::warn!(topic, partition, "the result of a window waits: {}", given.error);
+        }
+        self.note(&given, (&topic, partition), took)
     }
 
     /// Closes windows that are due, as many as fit into a cut; the rest follows in the next.
     pub(super) fn close_windows(&mut self) -> Result<(), Stopped> {
+        let Some(states) = &self.states else { return Ok(()) };
+        if !states.states.iter().any(|state| state.windows.is_due()) {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut noted = None;
         let Some(states) = &mut self.states else { return Ok(()) };
-        for state in states.states.iter_mut().filter(|state| state.windows.is_due()) {
+        'states: for state in states.states.iter_mut().filter(|state| state.windows.is_due()) {
             let Some(lane) = self.lanes.find(&states.topic, state.partition) else { continue };
             let origin = Origin::of_no_record(lane.track.lane);
-            let place = (lane.partition.topic.as_str(), state.partition);
+            let place = ((lane.partition.topic.as_str(), state.partition), now);
             while !self.outputs.is_full() {
                 let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
-                let Some(result) = self.pipeline.close_next(place, &mut state.windows, &mut writer) else {
+                if !self.pipeline.close_next(place, &mut state.windows, &mut writer) {
                     break;
-                };
-                let Routed { written, unrouted } = result.map_err(Stopped::Result)?;
-                lane.track.checkpoint.account.outputs += u64::from(written);
-                (0..unrouted).for_each(|_| self.meter.unrouted());
+                }
+                let given = self.pipeline.given();
+                lane.track.checkpoint.account.outputs += u64::from(given.written);
+                (0..given.unrouted).for_each(|_| self.meter.unrouted());
                 lane.track.is_dirty = true;
+                if !given.is_plain() {
+                    // It is told below, and the rest is closed in the next round.
+                    noted = Some(lane.track.lane);
+                    break 'states;
+                }
             }
         }
         self.must_cut |= self.outputs.is_full();
-        Ok(())
+        match noted {
+            Some(lane) => self.note_given(lane, self.now().elapsed.saturating_sub(now.elapsed)),
+            None => Ok(()),
+        }
     }
 
     /// Writes what the state has that is not in its topic, and notes where event time stands.
@@ -245,4 +380,15 @@ impl Worker {
                 .increment(count);
         }
     }
+}
+
+/// Everything in a topic was read and committed.
+fn is_all_read(consumer: &Consumer, topic: &str) -> bool {
+    let Ok(partitions) = consumer.partitions(topic, ASK_WAIT / 2) else { return false };
+    let Ok(committed) = consumer.committed(&partitions, ASK_WAIT / 2) else { return false };
+    !partitions.is_empty()
+        && committed.iter().all(|found| {
+            let end = consumer.ends(&found.partition, ASK_WAIT / 2);
+            matches!((found.offset, end), (Some(offset), Ok((first, end))) if end <= offset.max(first))
+        })
 }

@@ -111,11 +111,12 @@ impl Worker {
         let Job { record, source, .. } = &mut *ticket.job;
         let (source, is_probe) = (*source, ticket.is_probe);
         let pipeline = &mut self.pipeline;
-        let lanes = &self.lanes;
-        let mut windows = self
-            .states
-            .as_mut()
-            .and_then(|states| states.enter(lanes.by_number(ticket.lane)?.partition.partition, now.elapsed));
+        let lane = self.lanes.by_number(ticket.lane);
+        let partition = lane.map(|lane| lane.partition.partition);
+        let watermark = lane.map(|lane| lane.track.checkpoint.watermark_ms);
+        let mut watermark = watermark.filter(|_| pipeline.is_sent(source));
+        let states = self.states.as_mut().filter(|_| watermark.is_none());
+        let mut windows = states.and_then(|states| states.enter(partition?, now.elapsed));
         let settled = record.lend(&mut self.headers, |record| {
             let pass = Pass { source, record, failed, is_probe, now };
             match treatment {
@@ -124,13 +125,18 @@ impl Worker {
                     let end = End { reason, error, attempts: failed + 1, called: None };
                     pipeline.bury(&pass, end, &mut writer)
                 }
-                Treatment::Normal | Treatment::Alone => match windows.take() {
-                    None => pipeline.process(&pass, &mut writer),
-                    Some(windows) => pipeline.gather(&pass, windows, &mut writer),
+                Treatment::Normal | Treatment::Alone => match (&mut watermark, windows.take()) {
+                    (Some(watermark), _) => pipeline.send(&pass, watermark, &mut writer),
+                    (None, None) => pipeline.process(&pass, &mut writer),
+                    (None, Some(windows)) => pipeline.gather(&pass, windows, &mut writer),
                 },
             }
         });
+        if let (Some(watermark), Some(lane)) = (watermark, self.lanes.by_number_mut(ticket.lane)) {
+            lane.track.checkpoint.watermark_ms = watermark;
+        }
         let took = self.now().elapsed.saturating_sub(now.elapsed);
+        self.note_given(ticket.lane, took)?;
         self.settle(ticket, failed, settled, took)
     }
 
@@ -236,7 +242,7 @@ impl Worker {
         let Partition { topic, partition } = &lane.partition;
         let (partition, offset) = (*partition, ticket.offset);
         let called = outcome_of(&settled);
-        if let Some(outcome) = called.filter(|_| self.pipeline.has_handler()) {
+        if let Some(outcome) = called.filter(|_| self.pipeline.calls_for_events()) {
             self.meter.called_many(outcome, 1, took);
             let limit = self.config.longest_call();
             if took > limit {
@@ -313,7 +319,8 @@ impl Worker {
 
     /// Reads lanes again that have room again.
     pub(super) fn go_on_reading(&mut self) -> Result<(), Stopped> {
-        let may_go_on = |lane: &&mut super::Lane| lane.is_paused && self.desk.may_go_on(&lane.track);
+        let may_go_on =
+            |lane: &&mut super::Lane| lane.is_paused && !lane.is_ahead && self.desk.may_go_on(&lane.track);
         let mut again = Vec::new();
         for lane in self.lanes.iter_mut().filter(may_go_on) {
             lane.is_paused = false;
@@ -323,6 +330,9 @@ impl Worker {
             return Ok(());
         }
         for Partition { topic, partition } in &again {
+            if self.config.function.stitch_topic.is_some() {
+                continue;
+            }
             LaneResumed { topic, partition: *partition }.emit(&mut self.meter);
         }
         // What was fetched and passed over meanwhile is fetched again.

@@ -99,7 +99,7 @@ impl Worker {
             self.stride.took(took);
         }
         let calls = tally.ok + tally.skipped;
-        if calls > 0 && self.pipeline.has_handler() {
+        if calls > 0 && self.pipeline.calls_for_events() {
             let each = took / u32::try_from(calls).unwrap_or(u32::MAX);
             self.meter.called_many(CallOutcome::Ok, tally.ok, each);
             self.meter.called_many(CallOutcome::Skip, tally.skipped, each);
@@ -145,8 +145,17 @@ impl Worker {
         if lane.is_paused || lane.track.is_known(record.offset) {
             return Ok(Some(Next::Advance));
         }
-        if self.states.as_ref().is_some_and(|states| states.is_due(record.partition)) {
-            return Ok(Some(Next::Close));
+        let is_sent = self.pipeline.is_sent(lane.source);
+        if let Some(states) = self.states.as_mut().filter(|_| !is_sent) {
+            if states.is_due(record.partition) {
+                return Ok(Some(Next::Close));
+            }
+            if record.key.is_none() && self.pipeline.is_stitch(lane.source) {
+                states.hear(record.partition, record.value.unwrap_or_default())?;
+                lane.track.read_to = record.offset + 1;
+                self.desk.finished_at_once(&mut lane.track, record.offset);
+                return Ok(Some(Next::Advance));
+            }
         }
         let now = match &mut self.budget {
             None => now,
@@ -200,14 +209,20 @@ impl Worker {
         let failed = lane.track.checkpoint.ledger.attempts(record.offset);
         let (source, origin) = (lane.source, Origin::new(lane.track.lane, record.offset));
         // Groups are timed as a whole; who looks on wants to know of each event.
-        let before = self.tap.as_ref().map(|_| self.config.clock.now().elapsed);
+        let is_timed = self.tap.is_some() || (self.states.is_some() && self.pipeline.has_handler());
+        let before = is_timed.then(|| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         let pass = Pass { source, record: &record, failed, is_probe: false, now };
-        let windows = self.states.as_mut().and_then(|states| states.enter(record.partition, now.elapsed));
+        let states = self.states.as_mut().filter(|_| !is_sent);
+        let windows = states.and_then(|states| states.enter(record.partition, now.elapsed));
         let settled = match windows {
+            None if is_sent => {
+                self.pipeline.send(&pass, &mut lane.track.checkpoint.watermark_ms, &mut writer)
+            }
             None => self.pipeline.process(&pass, &mut writer),
             Some(windows) => self.pipeline.gather(&pass, windows, &mut writer),
         };
+        let has_given = !self.pipeline.given().is_plain();
         tally.took(&record);
         tally.last = (lane.track.lane, record.offset);
         lane.track.read_to = record.offset + 1;
@@ -247,6 +262,11 @@ impl Worker {
         }
         lane.track.checkpoint.account.add(&settled);
         self.desk.finished_at_once(&mut lane.track, record.offset);
+        if has_given {
+            let number = lane.track.lane;
+            let took = took(self.config.clock.as_ref());
+            self.note_given(number, took)?;
+        }
         Ok(Some(Next::Advance))
     }
 

@@ -128,7 +128,9 @@ fn totals(name: &str, lines: &str) -> BTreeMap<String, usize> {
         for written in recorder.0 {
             match written.target {
                 Target::Sink(place) => count(function.sinks[place].topic.clone()),
-                Target::DeadLetter => count(function.delivery.dead_letter_topic.clone()),
+                Target::DeadLetter | Target::Late | Target::Stitch => {
+                    count(function.delivery.dead_letter_topic.clone())
+                }
             }
             if name == "flights" {
                 count(String::from_utf8(written.key.expect("a carrier")).expect("text"));

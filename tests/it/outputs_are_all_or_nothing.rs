@@ -23,7 +23,7 @@ fn route(sinks: Vec<Sink>, input: &Stored, emits: &[Emit<'_>]) -> (Result<Routed
 fn targets(written: &[Written]) -> Vec<usize> {
     let place = |one: &Written| match one.target {
         Target::Sink(place) => place,
-        Target::DeadLetter => panic!("no dead letter is routed"),
+        Target::DeadLetter | Target::Late | Target::Stitch => panic!("no dead letter is routed"),
     };
     written.iter().map(place).collect()
 }

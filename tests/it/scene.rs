@@ -178,6 +178,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
         window: None,
         max_state: 1 << 30,
         state_topic: "receipts.state".to_owned(),
+        stitch_topic: None,
         sinks,
         delivery: Delivery {
             guarantee: Guarantee::ExactlyOnce,

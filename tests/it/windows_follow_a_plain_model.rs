@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tidemill::model::{AfterFire, AggregateOp, AggregateSpec, Dice, Fire, WindowKind, WindowSpec};
-use tidemill::window::{Arrival, Field, Fired, Number, Place, Placed, Why, Windows};
+use tidemill::model::{
+    AfterFire, AggregateOp, AggregateSpec, Dice, Fire, StitchSpec, WindowKind, WindowSpec,
+};
+use tidemill::window::{Arrival, Field, Fired, Number, Place, Placed, Verdict, Windows};
 
 const SCRIPTS: u64 = 100_000;
 
@@ -86,7 +88,7 @@ impl Model {
             WindowKind::Tumbling { .. } | WindowKind::Hopping { .. } => self.now >= end + grace,
             WindowKind::Sliding { .. } => self.now > end + grace,
             WindowKind::Session { gap } => self.now > end + gap.as_millis() as i64 + grace,
-            WindowKind::Count { .. } => false,
+            WindowKind::Count { .. } | WindowKind::Stitch { .. } => false,
         }
     }
 
@@ -101,6 +103,7 @@ impl Model {
             WindowKind::Sliding { size } => self.sliding(key, event, size.as_millis() as i64),
             WindowKind::Session { gap } => self.session(key, event, gap.as_millis() as i64),
             WindowKind::Count { size } => self.count(key, event, size as usize),
+            WindowKind::Stitch { .. } => unreachable!("stitches have a model of their own"),
         };
         if is_in {
             self.time(event.time);
@@ -115,7 +118,7 @@ impl Model {
         let Open { key, bounds, events } = &self.open[place];
         let (key, bounds, events) = (*key, *bounds, events.clone());
         match self.spec.fire {
-            Fire::Close => {}
+            Fire::Close | Fire::Complete => {}
             Fire::Update => self.give(key, bounds, ("update", newest), &events),
             Fire::Count { every, then } => {
                 if (events.len() as u64).is_multiple_of(every) {
@@ -187,7 +190,7 @@ impl Model {
             let events = self.span(key, *end, size);
             match self.spec.fire {
                 _ if self.is_closed(*end) => {}
-                Fire::Close => {}
+                Fire::Close | Fire::Complete => {}
                 Fire::Update => self.give(key, (end - size, *end), ("update", *end), &events),
                 Fire::Count { every, then } => {
                     if !events.is_empty() && (events.len() as u64).is_multiple_of(every) {
@@ -273,12 +276,7 @@ fn seen(spec: &WindowSpec, fired: &Fired<'_>) -> Seen {
     fired.write_json(spec.aggregates.keys().map(String::as_str), &mut json);
     let json = String::from_utf8(json).unwrap();
     let json = json.split_once("},").unwrap().1.trim_end_matches('}').to_owned();
-    let why = match fired.why {
-        Why::Close => "close",
-        Why::Update => "update",
-        Why::Count => "count",
-    };
-    Seen { key: fired.key[0], bounds: fired.bounds, why, time: fired.time_ms, json }
+    Seen { key: fired.key[0], bounds: fired.bounds, why: fired.why.as_str(), time: fired.time_ms, json }
 }
 
 impl<'a> Engine<'a> {
@@ -294,7 +292,10 @@ impl<'a> Engine<'a> {
     /// One thing is done; `false`: there is nothing left.
     fn step(&mut self) -> bool {
         let (spec, staged) = (self.spec, &mut self.staged);
-        let mut results = |fired: &Fired<'_>| staged.push(seen(spec, fired));
+        let mut results = |fired: &Fired<'_>, _: bool| {
+            staged.push(seen(spec, fired));
+            Verdict::Done
+        };
         if self.windows.close_next(&mut results) {
             return true;
         }
@@ -311,8 +312,13 @@ impl<'a> Engine<'a> {
                     number.map(|number| Field::Number(Number::Int(number))),
                     number.map(|number| Field::Number(Number::Int(number))),
                 ];
-                match self.windows.add(&Arrival { key: &[key], place, fields: &fields }, &mut results) {
-                    Placed::In { missed } => self.missed += missed as usize,
+                let arrival =
+                    Arrival { key: &[key], place, fields: &fields, body: &[], watermark_ms: i64::MIN };
+                match self.windows.add(&arrival, &mut results) {
+                    Placed::In { missed } => {
+                        self.windows.moved(place);
+                        self.missed += missed as usize;
+                    }
                     Placed::Late => self.late += 1,
                 }
             }
@@ -373,6 +379,10 @@ fn spec(dice: &mut Dice) -> WindowSpec {
             ("least".to_owned(), aggregate(AggregateOp::Min, true)),
             ("sum".to_owned(), aggregate(AggregateOp::Sum, true)),
         ]),
+        sources: Vec::new(),
+        stitch: StitchSpec::default(),
+        late_topic: None,
+        max_drift: ms(60_000),
         grace: ms([0, 0, 5, 20][below(dice, 4) as usize]),
         idle: ms(10_000),
         max_skew: ms(3_600_000),

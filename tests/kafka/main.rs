@@ -30,6 +30,7 @@ mod scripts;
 mod shutdown;
 mod slow_calls;
 mod start_offsets;
+mod stitches;
 mod traces;
 mod transactional_source;
 mod turmoil;

@@ -10,9 +10,10 @@ use crate::cli::DEV_BROKER_FILE;
 use crate::kafka::admin::NewTopic;
 use crate::kafka::{Admin, Cluster, EmbeddedBroker, PARTITION_LIMIT};
 use crate::model::{CreateTopic, Function, Guarantee, StartAt};
+use crate::runtime::EMBEDDED_PARTITIONS;
 
 /// Partitions of a source topic on the embedded broker.
-const SOURCE_PARTITIONS: u32 = 4;
+const SOURCE_PARTITIONS: u32 = EMBEDDED_PARTITIONS as u32;
 
 /// The mock cluster lets a group that changes wait for a second less than its members' session, however long
 /// that is: with the engine's 10 s a changed manifest would take 9 s to come alive.
@@ -105,7 +106,11 @@ impl Embedded {
         let sources = function.sources.iter().map(|source| (&source.topic, SOURCE_PARTITIONS));
         let dead_letters = (&function.delivery.dead_letter_topic, 1);
         let state = function.window.is_some().then_some((&function.state_topic, SOURCE_PARTITIONS));
-        for (topic, partitions) in sinks.chain(sources).chain([dead_letters]).chain(state) {
+        let stitch = function.stitch_topic.as_ref().map(|topic| (topic, SOURCE_PARTITIONS));
+        let late = function.window.as_ref().and_then(|window| Some((window.late_topic.as_ref()?, 1)));
+        for (topic, partitions) in
+            sinks.chain(sources).chain([dead_letters]).chain(state).chain(stitch).chain(late)
+        {
             if self.topics.insert(topic.clone()) {
                 let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
                 self.broker.create_topic(topic, partitions).with_context(|| format!("topic {topic}"))?;

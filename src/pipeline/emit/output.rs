@@ -64,14 +64,19 @@ impl<'a> Output<'a> {
     }
 
     /// Appends the event's id, which is the same in every run: `function/topic/partition/offset/n`, or `function/name` of what
-    /// no single event made.
+    /// no single event made, and of its further ones `function/name/n`.
     pub fn write_id(&self, out: &mut Vec<u8>) {
         let record = &self.event.record;
         let mut number = itoa::Buffer::new();
         out.extend_from_slice(self.function.as_bytes());
         out.push(b'/');
         if let Some(name) = self.event.name {
-            return out.extend_from_slice(name);
+            out.extend_from_slice(name);
+            if self.n > 0 {
+                out.push(b'/');
+                out.extend_from_slice(number.format(self.n).as_bytes());
+            }
+            return;
         }
         out.extend_from_slice(record.topic.as_bytes());
         out.push(b'/');

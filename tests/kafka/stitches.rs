@@ -1,0 +1,117 @@
+//! Sources that are brought together by key give each result once, and the right one, whatever befalls the workers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidemill::model::{Clock as _, SystemClock};
+
+use crate::harness::{Follower, Load, ReadRecord, Siege, Stage, ToSend, cluster, wait_until};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+fn now_ms() -> i64 {
+    SystemClock::start().now().wall_ms
+}
+
+/// The topic of the payments.
+fn payments(stage: &Stage) -> String {
+    format!("{}.payments", stage.name)
+}
+
+/// Puts rides and their payments together, which other partitioners wrote to other numbers of partitions.
+fn billing(stem: &str) -> Stage {
+    let stage = Stage::new(cluster(), stem, 3);
+    let payments = payments(&stage);
+    cluster().create_topic(&payments, 5, &[]);
+    let source = stage.source.clone();
+    let unpaid = format!("{}.unpaid", stage.name);
+    let sink = stage.sink.clone();
+    stage
+        .with(
+            "/spec/sources",
+            json!([
+                { "topic": source, "name": "ride", "format": "json" },
+                { "topic": payments, "name": "payment", "format": "json", "key": { "fields": ["/ride"] } },
+            ]),
+        )
+        .with(
+            "/spec/sinks",
+            json!([
+                { "topic": sink, "name": "invoices", "format": "json" },
+                { "topic": unpaid, "name": "unpaid", "format": "json", "create": { "partitions": 1 } },
+            ]),
+        )
+        .with(
+            "/spec/window",
+            json!({
+                "stitch": { "within": "2s" },
+                "idle": "1s",
+                "onTimeout": { "action": "emit", "sink": "unpaid" },
+            }),
+        )
+}
+
+fn parsed(record: &ReadRecord) -> Value {
+    serde_json::from_str(record.text()).expect("a result is JSON")
+}
+
+/// How often each pair of ride and payment came out.
+fn pairs(records: &[ReadRecord]) -> BTreeMap<(Option<u64>, Option<u64>), usize> {
+    let mut pairs = BTreeMap::new();
+    for record in records {
+        let result = parsed(record);
+        assert_eq!(result["key"].as_str(), Some(record.key_text()));
+        let number = |name: &str| result.pointer(&format!("/{name}/n")).and_then(Value::as_u64);
+        *pairs.entry((number("ride"), number("payment"))).or_default() += 1;
+    }
+    pairs
+}
+
+#[test]
+fn each_ride_meets_its_payment_once_whatever_befalls_the_workers() {
+    let stage = billing("billing").with_short_sessions();
+    let unpaid = format!("{}.unpaid", stage.name);
+    let base = now_ms();
+    let time_of = move |n: u64| base - 60_000 + n as i64 * 2;
+    let rides = Load::start_with(cluster(), &stage.source, 20, move |n, _| {
+        ToSend::new(format!("ride-{n}"), json!({ "n": n }).to_string()).at(time_of(n))
+    });
+    // Every tenth is for a ride that nobody made.
+    let paid = Load::start_with(cluster(), &payments(&stage), 20, move |n, _| {
+        let ride = if n % 10 == 0 { format!("none-{n}") } else { format!("ride-{n}") };
+        ToSend::new(format!("p-{n}"), json!({ "n": n, "ride": ride }).to_string()).at(time_of(n))
+    });
+    let follower = Follower::start(cluster(), &stage.sink);
+    let siege = Siege::lay(&stage, &rides, |dice| follower.wait_for_more(1 + dice.roll(30), WITHIN));
+    let (rides, paid) = (rides.finish(), paid.finish());
+    let both = rides.min(paid);
+    let is_pair = |n: &u64| !n.is_multiple_of(10) && *n < both;
+    let complete = (0..both).filter(is_pair).count();
+    let alone = rides as usize + paid as usize - 2 * complete;
+    wait_until(WITHIN, "all pairs", || follower.count() >= complete);
+    // What found no partner ends by the clock: nothing comes any more.
+    let ended = || cluster().read_all_ended(&unpaid);
+    wait_until(WITHIN, "all that found no partner", || ended().len() >= alone);
+    siege.raise();
+    let expected: BTreeMap<_, _> = (0..both).filter(is_pair).map(|n| ((Some(n), Some(n)), 1)).collect();
+    assert_eq!(pairs(&cluster().read_all_ended(&stage.sink)), expected);
+    let ended = ended();
+    let of_rides = (0..rides).filter(|n| !is_pair(n)).map(|n| ((Some(n), None), 1));
+    let of_payments = (0..paid).filter(|n| !is_pair(n)).map(|n| ((None, Some(n)), 1));
+    assert_eq!(pairs(&ended), of_rides.chain(of_payments).collect());
+    for result in ended.iter().map(parsed) {
+        let missing = if result.get("ride").is_some() { "payment" } else { "ride" };
+        assert_eq!((&result["window"]["fired"], &result["missing"]), (&json!("timeout"), &json!([missing])));
+    }
+    assert!(stage.read_dead_letters().is_empty());
+    let leftovers = state(&stage).into_iter().filter(|((_, key), value)| value.is_some() && key != b"t");
+    assert_eq!(leftovers.count(), 0, "what has ended leaves nothing");
+}
+
+/// The newest entry of each key of the state topic but those that say what kind of windows it has.
+fn state(stage: &Stage) -> BTreeMap<(i32, Vec<u8>), Option<Vec<u8>>> {
+    let entries = cluster().read_all_ended(&format!("{}.state", stage.name));
+    let named = entries.into_iter().filter(|entry| entry.key.as_deref() != Some(b"s"));
+    named.map(|entry| ((entry.partition, entry.key.unwrap_or_default()), entry.value)).collect()
+}
