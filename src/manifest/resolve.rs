@@ -143,6 +143,7 @@ impl Resolver<'_> {
             filters: filter::resolve(self.document, &join(path, "filters"), source.filters),
             key: source.key.map_or(KeySpec::Record, |key| self.key(&join(path, "key"), key)),
             time: source.time.map_or(TimeSpec::Record, |time| self.time(&join(path, "time"), time)),
+            schedule: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod function;
 mod headers;
 mod outbox;
 mod record;
+mod schedule;
 mod watch;
 mod window;
 
@@ -24,5 +25,6 @@ pub use function::{
 pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
+pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Tick};
 pub use watch::Watch;
 pub use window::{AfterFire, AggregateOp, AggregateSpec, Fire, WindowKind, WindowSpec};
