@@ -106,6 +106,7 @@ fn try_prepare(
         return Ok(None);
     };
     make_topics(function, &shared.cluster, admin)?;
+    topics.extend(clock_topics(function, admin)?);
     check_state_topic(function, admin)?;
     let redrive = redrive_partitions(function, &shared.cluster, admin)?;
     topics.extend(redrive.map(|partitions| (function.delivery.redrive_topic.clone(), partitions)));
@@ -122,14 +123,15 @@ fn try_prepare(
     Ok(Some(Prepared { redrive_partitions: redrive.unwrap_or(0) }))
 }
 
-/// Source topics with their partitions, once all are there.
+/// Source topics with their partitions, once all are there; those of clocks are made.
 fn wait_for_sources(
     function: &Function,
     admin: &Admin,
     stop: &Stop,
     report: &FunctionReport,
 ) -> Result<Option<BTreeMap<String, usize>>, PrepareError> {
-    let names: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
+    let others = function.sources.iter().filter(|source| source.schedule.is_none());
+    let names: Vec<&str> = others.map(|source| source.topic.as_str()).collect();
     let mut said = BTreeSet::new();
     loop {
         match admin.topics(&names) {
@@ -170,6 +172,18 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
     }
     new.retain(|topic| !is_there(&topic.topic));
     Ok(make(new, cluster, admin)?)
+}
+
+/// The topics of clocks, which are there by now.
+fn clock_topics(function: &Function, admin: &Admin) -> Result<BTreeMap<String, usize>, PrepareError> {
+    let clocks = function.sources.iter().filter(|source| source.schedule.is_some());
+    let names: Vec<&str> = clocks.map(|source| source.topic.as_str()).collect();
+    let found = admin.topics(&names)?;
+    let counted = found.into_iter().map(|(topic, partitions)| match partitions {
+        Some(count) => Ok((topic, count)),
+        None => Err(AdminError::NoPartition { topic, partition: 0 }.into()),
+    });
+    counted.collect()
 }
 
 /// The state of a partition stands in the partition of the same number.

@@ -51,6 +51,7 @@ impl Worker {
         if let Some(states) = &mut self.states {
             states.committed()?;
         }
+        self.ticks_are_made();
         if let Some(tap) = &mut self.tap
             && self.consumer.at_hand() == 0
         {

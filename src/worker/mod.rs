@@ -22,6 +22,7 @@ mod states;
 mod suspects;
 mod tap;
 mod threads;
+mod ticks;
 mod waiting;
 mod work;
 
@@ -48,6 +49,7 @@ use spans::Spans;
 use states::States;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};
+use ticks::Ticks;
 
 /// How long a worker waits for records before it looks at everything else again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -95,6 +97,8 @@ pub struct Worker {
     lanes: Lanes,
     /// What is kept between events, if the function keeps anything.
     states: Option<States>,
+    /// Sources that are clocks.
+    ticks: Ticks,
     /// State of partitions that are arriving.
     restoring: Option<Restoring>,
     /// Given by the group, waiting for their committed offsets.
@@ -166,6 +170,7 @@ impl Worker {
             pipeline,
             lanes: Lanes::default(),
             states: states(&function),
+            ticks: Ticks::new(&function),
             restoring: None,
             arriving: Vec::new(),
             heard: 0,
@@ -245,6 +250,7 @@ impl Worker {
             self.read();
             self.collect()?;
             self.let_time_pass()?;
+            self.make_ticks();
             self.work()?;
             self.cut_if_due()?;
         }
@@ -316,7 +322,7 @@ impl Worker {
             true => self.pace.wait(now, self.is_drained()),
             false => IDLE_WAIT,
         };
-        call.min(cut).min(IDLE_WAIT)
+        call.min(cut).min(self.until_tick()).min(IDLE_WAIT)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {

@@ -89,6 +89,7 @@ impl Worker {
             if let Some(states) = &mut self.states {
                 states.committed()?;
             }
+            self.ticks_are_made();
         } else {
             self.undone();
         }
@@ -109,6 +110,7 @@ impl Worker {
         if let Some(states) = &mut self.states {
             states.rolled_back();
         }
+        self.ticks.rolled_back();
         let took = self.since_failure();
         self.trace_cut(took, false);
         if let Some(recovery) = &self.recovery {
