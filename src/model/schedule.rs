@@ -183,6 +183,12 @@ impl Schedule {
         format!(r#"{{"scheduled":"{scheduled}","missed":{missed}}}"#)
     }
 
+    /// The next `count` ticks after `time_ms`, each with its zone: `2026-03-29T03:00:00+02:00[Europe/Berlin]`.
+    pub fn upcoming(&self, time_ms: i64, count: usize) -> Vec<String> {
+        let ticks = self.between(time_ms, i64::MAX).take(count);
+        ticks.filter_map(|at_ms| Some(self.zoned(at_ms)?.to_string())).collect()
+    }
+
     fn zoned(&self, time_ms: i64) -> Option<Zoned> {
         Some(Timestamp::from_millisecond(time_ms).ok()?.to_zoned(self.time_zone.clone()))
     }
