@@ -1,12 +1,15 @@
 //! A clock gives each tick as one event, however many workers run and whatever befalls them.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidemill::model::{Clock as _, SystemClock};
 
-use crate::harness::{Dice, Follower, ReadRecord, Stage, Worker, cluster, number, wait_until};
+use crate::harness::{
+    Dice, Follower, Listeners, ReadRecord, Stage, Worker, cluster, holds_for, number, wait_until,
+};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -125,6 +128,32 @@ fn one_event_stands_for_all_ticks_that_nobody_made() {
     assert_each_second_counts_once(&records);
     assert!(worker.log().contains("ticks were missed"), "that is said");
     assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
+#[test]
+fn a_paused_function_makes_no_ticks_until_it_goes_on() {
+    let stage = ticking("ticks-paused", "one");
+    let listeners = Listeners::free();
+    let follower = Follower::start(cluster(), &stage.sink);
+    let mut worker = stage.spawn_with("a", &listeners.env());
+    follower.wait_for(2, WITHIN);
+    order("pause", &stage, &listeners);
+    let before = stage.ends();
+    let (paused_at, count) = (now_ms(), follower.count());
+    holds_for(Duration::from_secs(3), "nothing ticks", || stage.ends() == before);
+    order("resume", &stage, &listeners);
+    let records = follower.wait_for(count + 3, WITHIN);
+    let (_, missed) = records.iter().map(tick).find(|(at, _)| at * 1000 > paused_at).expect("it ticks again");
+    assert!(missed >= 2, "{missed} were missed");
+    assert_each_second_counts_once(&records);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
+/// Gives an order as a person does; it is answered when it is carried out.
+fn order(verb: &str, stage: &Stage, listeners: &Listeners) {
+    let args = [verb, &stage.name, "--admin", &listeners.admin];
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemill")).args(args).output().expect("tidemill starts");
+    assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
