@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidemill::model::{Clock as _, SystemClock};
 
 use crate::harness::{
-    Dice, Follower, Listeners, ReadRecord, Stage, Worker, cluster, holds_for, number, wait_until,
+    Dice, Follower, Listeners, ReadRecord, Signal, Stage, Worker, cluster, holds_for, number, wait_until,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ fn assert_each_second_counts_once(records: &[ReadRecord]) -> i64 {
     ticks.iter().skip(1).map(|(_, missed)| missed).sum()
 }
 
-/// Three workers, and every few ticks the one that makes them is killed.
+/// Three workers, and every few ticks the one that makes them is killed or stands still until others have taken over.
 fn besieged(stage: &Stage, rounds: u64) -> Vec<ReadRecord> {
     let follower = Follower::start(cluster(), &stage.sink);
     let rounds = number("TIDEMILL_TEST_KILLS").unwrap_or(rounds);
@@ -71,8 +71,15 @@ fn besieged(stage: &Stage, rounds: u64) -> Vec<ReadRecord> {
         let moment = [0, 10, 20, 30, 60, 500][dice.roll(6)];
         wait_until(WITHIN, "the moment", || (now_ms() - moment).rem_euclid(1000) < 40);
         let (who, worker) = &mut workers[owner];
-        worker.kill();
-        *worker = stage.spawn(who);
+        if dice.roll(3) == 0 {
+            // It comes back from a long sleep and takes itself for the owner still.
+            worker.signal(Signal::Stop);
+            follower.wait_for_more(2, WITHIN);
+            worker.signal(Signal::Continue);
+        } else {
+            worker.kill();
+            *worker = stage.spawn(who);
+        }
     }
     follower.wait_for_more(3, WITHIN);
     for (_, worker) in &mut workers {
@@ -110,6 +117,15 @@ fn each_tick_is_one_event_whoever_is_killed() {
     let audit = stage.tidemill(&["audit"], &[]);
     assert!(audit.status.success(), "the audit finds it too: {}", String::from_utf8_lossy(&audit.stdout));
     assert!(stage.read_dead_letters().is_empty());
+}
+
+#[test]
+fn at_least_once_no_tick_is_missing() {
+    let stage = ticking("ticks-twice", "all").with("/spec/delivery/guarantee", json!("atLeastOnce"));
+    let records = besieged(&stage, 4);
+    let seconds: BTreeSet<i64> = records.iter().map(|record| tick(record).0).collect();
+    let (first, last) = (seconds.first().expect("it ticks"), seconds.last().expect("it ticks"));
+    assert_eq!(seconds.len() as i64, last - first + 1, "{seconds:?}");
 }
 
 #[test]
