@@ -22,6 +22,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::sample::Sample;
+use super::tick;
+use super::verdict::START_MS;
 use crate::manifest::{Errors, Typed};
 use crate::model::Function;
 
@@ -60,7 +62,7 @@ struct WrittenEvent {
     key: Option<Value>,
     /// A key that is no text.
     key_base64: Option<String>,
-    /// The value: text as it is, anything else as compact JSON. Default: Kafka's null.
+    /// The value: text as it is, anything else as compact JSON. Default: Kafka's null; of a clock, its tick.
     value: Option<Value>,
     /// A value that is no text.
     value_base64: Option<String>,
@@ -251,7 +253,8 @@ impl WrittenEvent {
         put("headers", self.headers);
         put("attributes", self.attributes);
         put("timestamp", self.timestamp);
-        let sample = Sample::parse(&Value::Object(line).to_string())?;
+        let mut sample = Sample::parse(&Value::Object(line).to_string())?;
+        tick::fill(&mut sample, &function.sources[source], START_MS);
         Ok(Given { source, sample, failed: self.attempt.unwrap_or(1) - 1 })
     }
 }

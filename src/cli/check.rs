@@ -1,5 +1,6 @@
 //! `tidemill check`: is a manifest valid, and what does it come to?
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,9 +9,12 @@ use serde_json::json;
 
 use super::{Global, Output};
 use crate::manifest::{self, Errors};
-use crate::model::Function;
+use crate::model::{Clock, Function, SystemClock};
 
-/// Check manifests without connecting: print them with every default, the topics to be made, the group.
+/// How many ticks of a clock are shown.
+const TICKS: usize = 3;
+
+/// Check manifests without connecting: print them with every default, the topics to be made, the group, the next ticks.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tidemill check functions/ride-receipts\n  \
     tidemill check --schema > function.schema.json\n\n\
@@ -69,20 +73,21 @@ impl Check {
             }
             return Ok(ExitCode::from(2));
         }
+        let now_ms = SystemClock::start().now().wall_ms;
         match global.output {
             Output::Text => {
                 for (index, function) in functions.iter().enumerate() {
                     if index > 0 {
                         println!();
                     }
-                    print!("{}", described(function));
+                    print!("{}", described(function, now_ms));
                 }
                 for warning in &missing.0 {
                     eprintln!("warning: {warning}");
                 }
             }
             Output::Json => {
-                let functions: Vec<_> = functions.iter().map(json_of).collect();
+                let functions: Vec<_> = functions.iter().map(|function| json_of(function, now_ms)).collect();
                 println!("{}", json!({ "valid": true, "functions": functions, "warnings": missing }));
             }
         }
@@ -91,7 +96,7 @@ impl Check {
 }
 
 /// The resolved manifest with what follows from it in comments: the whole can be loaded again.
-fn described(function: &Function) -> String {
+fn described(function: &Function, now_ms: i64) -> String {
     let rendered = manifest::render(function);
     let body = rendered.strip_prefix("---\n").unwrap_or(&rendered);
     let mut text = format!("---\n# from {}\n{body}# group: {}\n", function.file.display(), function.group);
@@ -120,15 +125,25 @@ fn described(function: &Function) -> String {
         }
         text.push('\n');
     }
+    for (name, ticks) in ticks(function, now_ms) {
+        text += &format!("# {name} ticks next: {}\n", ticks.join(", "));
+    }
     text
 }
 
-fn json_of(function: &Function) -> serde_json::Value {
+/// The next ticks of each source that is a clock, by its name.
+fn ticks(function: &Function, now_ms: i64) -> BTreeMap<&str, Vec<String>> {
+    let clocks = function.sources.iter().filter_map(|source| Some((source, source.schedule.as_ref()?)));
+    clocks.map(|(source, schedule)| (source.name.as_str(), schedule.upcoming(now_ms, TICKS))).collect()
+}
+
+fn json_of(function: &Function, now_ms: i64) -> serde_json::Value {
     json!({
         "file": function.file,
         "group": function.group,
         "manifest": manifest::render_json(function),
         "topics": manifest::topics(function),
+        "ticks": ticks(function, now_ms),
     })
 }
 
@@ -157,7 +172,7 @@ mod tests {
         let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
                     sources: [{topic: in}]\n  sinks: [{topic: out, create: {partitions: 3, replication: 1}}]\n";
         let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
-        let printed = described(&functions[0]);
+        let printed = described(&functions[0], 0);
         let end = "\
 # group: tidemill.default.mill
 # makes topic mill.dlq (dead letters) if it is missing: partitions=broker's default, \
@@ -171,12 +186,30 @@ message.timestamp.after.max.ms=9223372036854775807, max.message.bytes=64 KiB abo
     }
 
     #[test]
+    fn a_clock_is_printed_with_its_topic_and_its_next_ticks() {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
+                    sources: [{name: morning, schedule: {cron: 30 2 * * *, zone: Europe/Berlin}}]\n  \
+                    sinks: [{topic: out}]\n";
+        let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
+        // 2026-03-28T00:00:00Z
+        let printed = described(&functions[0], 1_774_656_000_000);
+        let end = "\
+# makes topic mill.schedule.morning (ticks) if it is missing: partitions=1, \
+message.timestamp.after.max.ms=9223372036854775807, retention.bytes=67108864, retention.ms=-1, segment.bytes=16777216
+# morning ticks next: 2026-03-28T02:30:00+01:00[Europe/Berlin], 2026-03-29T03:00:00+02:00[Europe/Berlin], \
+2026-03-30T02:30:00+02:00[Europe/Berlin]
+";
+        assert!(printed.ends_with(end), "{printed}");
+        assert_eq!(manifest::parse(Path::new("/f/function.yaml"), &printed).unwrap(), functions);
+    }
+
+    #[test]
     fn a_window_is_printed_with_every_default_and_its_topic() {
         let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
                     window: {tumbling: {size: 90s}, aggregate: {total: {op: sum, field: /fare}}}\n  \
                     sources: [{topic: in}]\n  sinks: [{topic: out}]\n";
         let functions = manifest::parse(Path::new("/f/function.yaml"), text).unwrap();
-        let printed = described(&functions[0]);
+        let printed = described(&functions[0], 0);
         let window = "
   window:
     tumbling:

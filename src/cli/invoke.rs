@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cases::{Ending, source_of};
 use super::sample::Sample;
 use super::trial::{Bytes, Delivery, PluginFrom, Trial, Tried, Written};
-use super::{Global, Output, connect, run};
+use super::{Global, Output, connect, run, tick};
 use crate::kafka::{Partition, read_one};
 use crate::manifest;
 use crate::model::{Clock, Function, Record, SystemClock, own_headers};
@@ -75,11 +75,12 @@ impl Invoke {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let function = self.function()?;
         run::init_logs(&global.platform()?)?;
-        let found = match place(&self.event).filter(|_| !Path::new(&self.event).exists()) {
+        let mut found = match place(&self.event).filter(|_| !Path::new(&self.event).exists()) {
             Some((partition, offset)) => read_at(global, &partition, offset)?,
             None => Found { sample: self.read()?, partition: 0, offset: 0 },
         };
-        let topic = found.sample.topic.as_deref();
+        let topic = found.sample.topic.clone();
+        let topic = topic.as_deref();
         let is_known = function.sources.iter().any(|source| Some(source.topic.as_str()) == topic);
         let source = match &self.source {
             Some(name) => source_of(&function, Some(name), None),
@@ -91,6 +92,7 @@ impl Invoke {
         let from = if has_plugin { PluginFrom::File } else { PluginFrom::Crate };
         let mut trial = Trial::new(&function, Tried::load(&function, from)?.handler()?);
         let now = SystemClock::start().now();
+        tick::fill(&mut found.sample, &function.sources[source], now.wall_ms);
         let record = Record {
             topic: topic.unwrap_or(&function.sources[source].topic),
             partition: found.partition,

@@ -27,6 +27,7 @@ pub mod sample;
 mod scan;
 mod tail;
 mod test;
+mod tick;
 mod trial;
 mod verdict;
 

@@ -239,6 +239,7 @@ fn opened(sink: Option<String>, topic: String, out: &OutRecord<'_>) -> Written {
         filters: Vec::new(),
         key: KeySpec::Record,
         time: TimeSpec::Record,
+        schedule: None,
     };
     let headers = out.headers.to_vec();
     let timestamp_ms = out.timestamp_ms.unwrap_or(-1);

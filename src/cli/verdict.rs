@@ -15,7 +15,7 @@ use super::trial::{Delivery, Make, Trial, Written};
 use crate::model::{Function, Moment, Record};
 
 /// 2026-01-01T00:00:00Z, when every case begins.
-const START_MS: i64 = 1_767_225_600_000;
+pub const START_MS: i64 = 1_767_225_600_000;
 
 /// What is wrong with a case, one finding a line; nothing if it is as it should be. An error: no
 /// handler can be made.

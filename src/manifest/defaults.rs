@@ -1,7 +1,9 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
 use super::spec::{Circuit, Delivery, DurationText, Limits, Retry, Scale};
-use crate::model::{AfterFire, CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order};
+use crate::model::{
+    AfterFire, CatchUp, CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order,
+};
 
 pub(super) fn namespace() -> String {
     "default".to_owned()
@@ -29,6 +31,14 @@ pub(super) fn on_hang() -> OnHang {
 
 pub(super) fn format() -> Format {
     Format::Auto
+}
+
+pub(super) fn zone() -> String {
+    "UTC".to_owned()
+}
+
+pub(super) fn catch_up() -> CatchUp {
+    CatchUp::One
 }
 
 pub(super) fn start_at() -> String {
@@ -110,6 +120,10 @@ pub(super) fn redrive_topic(name: &FunctionName) -> String {
 
 pub(super) fn state_topic(name: &FunctionName) -> String {
     own_topic(name, "state")
+}
+
+pub(super) fn schedule_topic(name: &FunctionName, source: &str) -> String {
+    own_topic(name, &format!("schedule.{source}"))
 }
 
 /// Only the function itself reads it, so the name tells namespaces apart.

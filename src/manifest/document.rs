@@ -67,6 +67,11 @@ impl Document {
         }
     }
 
+    /// Whether something stands at `path`.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.lines.contains_key(path)
+    }
+
     /// Notes a finding at `path`, unless something at or below it was already found: one slip of
     /// the pen makes one message.
     pub(super) fn refuse(&mut self, path: &str, message: impl Into<String>) {

@@ -2,7 +2,7 @@
 //! before anything connects; every finding names file, line and path.
 //!
 //! Text becomes documents that know their lines (`document`), which are held against the JSON Schema
-//! (`strict`, `schema`) that is made from the YAML types (`spec`, `window_spec`), and resolved with the defaults
+//! (`strict`, `schema`) that is made from the YAML types (`spec`, `window_spec`, `schedule`), and resolved with the defaults
 //! (`defaults`) into the model's [`Function`](crate::model::Function) (`resolve`, `filter`, `window`).
 //! [`render()`] is the way back.
 
@@ -17,6 +17,7 @@ mod platform_spec;
 mod reference;
 mod render;
 mod resolve;
+mod schedule;
 mod schema;
 mod secret;
 mod spec;

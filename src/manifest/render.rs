@@ -10,7 +10,7 @@ use super::spec::{
     Kafka, Key, Limits, Metadata, Retry, Scale, Sink, Source, Spec, Time,
 };
 use super::window_spec::State;
-use super::{text, window};
+use super::{schedule, text, window};
 use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
 /// Keys in the order in which a person writes them; others follow by the alphabet.
@@ -65,7 +65,14 @@ pub fn render(function: &Function) -> String {
 
 /// The resolved manifest as JSON.
 pub fn render_json(function: &Function) -> Value {
-    serde_json::to_value(manifest(function)).expect("the YAML types have text keys only")
+    let mut value = serde_json::to_value(manifest(function)).expect("the YAML types have text keys only");
+    for (place, _) in function.sources.iter().enumerate().filter(|(_, source)| source.schedule.is_some()) {
+        // What a clock has no choice in.
+        if let Some(source) = value["spec"]["sources"][place].as_object_mut() {
+            source.retain(|key, _| key != "format" && key != "startAt");
+        }
+    }
+    value
 }
 
 fn manifest(function: &Function) -> FunctionManifest {
@@ -125,7 +132,8 @@ fn source(source: &model::Source) -> Source {
         }
     };
     Source {
-        topic: source.topic.clone(),
+        topic: source.schedule.is_none().then(|| source.topic.clone()),
+        schedule: source.schedule.as_ref().map(schedule::written),
         name: Some(source.name.clone()),
         format: source.format,
         start_at: match source.start_at {

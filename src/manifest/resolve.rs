@@ -51,7 +51,7 @@ impl Resolver<'_> {
         }
         let max_state = self.max_state(spec.state, spec.window.is_some());
         let sinks = spec.sinks.len();
-        let sources = indexed("spec.sources", spec.sources, |path, source| self.source(path, source));
+        let sources = indexed("spec.sources", spec.sources, |path, source| self.source(path, source, &name));
         let window = spec.window.map(|window| self.window(window, &sources));
         // One source by its record key is gathered where it is.
         let is_by_record = matches!(sources.as_slice(), [source] if source.key == KeySpec::Record);
@@ -138,17 +138,27 @@ impl Resolver<'_> {
         }
     }
 
-    fn source(&mut self, path: &str, source: Source) -> model::Source {
-        self.hold(&join(path, "topic"), text::topic(&source.topic));
+    fn source(&mut self, path: &str, source: Source, function: &FunctionName) -> model::Source {
+        if source.schedule.is_some() {
+            return self.clock(path, source, function);
+        }
+        let topic = source.topic.unwrap_or_default();
+        match topic.is_empty() {
+            // An unknown key may have been meant.
+            true if self.document.is_refused(path) => {}
+            true => self.document.refuse(&join(path, "topic"), "is missing: give `topic` or `schedule`"),
+            false => self.hold(&join(path, "topic"), text::topic(&topic)),
+        }
         let start_at = self.start_at(&join(path, "startAt"), &source.start_at);
         model::Source {
-            name: source.name.unwrap_or_else(|| source.topic.clone()),
-            topic: source.topic,
+            name: source.name.unwrap_or_else(|| topic.clone()),
+            topic,
             format: source.format,
             start_at,
             filters: filter::resolve(self.document, &join(path, "filters"), source.filters),
             key: source.key.map_or(KeySpec::Record, |key| self.key(&join(path, "key"), key)),
             time: source.time.map_or(TimeSpec::Record, |time| self.time(&join(path, "time"), time)),
+            schedule: None,
         }
     }
 
@@ -298,12 +308,17 @@ impl Resolver<'_> {
                 self.document.refuse("spec", "has neither `handler` nor `sinks`: it would do nothing");
             }
         }
+        self.check_clocks(function);
         if let Some(window) = &function.window {
             self.check_window(function, window);
         }
         for (index, source) in sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
-            if let Some(other) = sources[..index].iter().position(|other| other.topic == source.topic) {
+            // Clocks of one name are told so, and not by the topics that are named after them.
+            let is_named_after =
+                |other: &model::Source| other.schedule.is_some() && source.schedule.is_some();
+            let is_same = |other: &model::Source| other.topic == source.topic && !is_named_after(other);
+            if let Some(other) = sources[..index].iter().position(is_same) {
                 let message = format!("spec.sources[{other}] reads {:?} too: read it once", source.topic);
                 self.document.refuse(&join(&path, "topic"), message);
             } else if let Some(other) = sources[..index].iter().position(|other| other.name == source.name) {

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::schedule::Schedule;
 use super::window_spec::{State, Window};
 use super::{defaults, text};
 use crate::model::{CloudEventsMode, Format, Guarantee, OnExhausted, OnHang, Order, TimeFormat};
@@ -65,7 +66,7 @@ pub(super) struct Spec {
     /// gathers in a `window` and routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<Handler>,
-    /// The topics it reads.
+    /// The topics that it reads, and clocks.
     #[schemars(length(min = 1))]
     pub sources: Vec<Source>,
     /// In which order calls must happen.
@@ -148,13 +149,17 @@ pub(super) struct Handler {
     pub rate: Option<String>,
 }
 
-/// A topic that the function reads.
+/// A topic that the function reads, or a clock: one of `topic`, `schedule`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Source {
     /// The topic.
-    pub topic: String,
-    /// How the handler names it. Default: the topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// A clock: `name` and `filters` can stand beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// How the handler names it. Default: the topic. A clock needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub name: Option<String>,

@@ -198,7 +198,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
             &["4: spec: has neither `handler` nor `sinks`: it would do nothing"],
         ),
         (("  sources: [{topic: in}]\n", ""), &["4: spec.sources: is missing"]),
-        (source("{name: x}"), &["6: spec.sources[0].topic: is missing"]),
+        (source("{name: x}"), &["6: spec.sources[0].topic: is missing: give `topic` or `schedule`"]),
         (
             source("{topic: ..}"),
             &["6: spec.sources[0].topic: \"..\" is no topic name: Kafka refuses `.` and `..`"],

@@ -43,6 +43,8 @@ pub enum TopicRole {
     Stitch,
     /// Its late events.
     Late,
+    /// The ticks of a source that is a clock.
+    Schedule,
     /// A sink with `create`.
     Sink,
 }
@@ -56,17 +58,26 @@ impl TopicRole {
             Self::State => "state",
             Self::Stitch => "sources by key",
             Self::Late => "late events",
+            Self::Schedule => "ticks",
             Self::Sink => "sink",
         }
     }
 }
+
+/// How long ticks are kept: by size, since a tick that was missed for long is as old as its time, and would expire at
+/// once. 64 MiB are three days of a tick each second, and months of one each minute.
+const KEPT_TICKS: [(&str, &str); 3] =
+    [("retention.ms", "-1"), ("retention.bytes", "67108864"), ("segment.bytes", "16777216")];
 
 /// The topics that `function` makes when they are missing.
 pub fn topics(function: &Function) -> Vec<NewTopic> {
     // A dead letter keeps its record's timestamp, however far ahead that is; Kafka refuses those more
     // than an hour ahead by default, which would abort the transaction again and again (KIP-937).
     let any_time = ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string());
-    let sources: Vec<_> = function.sources.iter().map(|source| source.topic.clone()).collect();
+    let (clocks, sources): (Vec<_>, Vec<_>) =
+        function.sources.iter().partition(|source| source.schedule.is_some());
+    let sources: Vec<_> = sources.into_iter().map(|source| source.topic.clone()).collect();
+    let first = function.sources.iter().take(1).map(|source| source.topic.clone()).collect();
     let internal = |topic: &str, role, partitions_after| NewTopic {
         topic: topic.to_owned(),
         role,
@@ -81,7 +92,7 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
     let delivery = &function.delivery;
     let mut made = vec![
         internal(&delivery.dead_letter_topic, TopicRole::DeadLetter, Vec::new()),
-        internal(&delivery.redrive_topic, TopicRole::Redrive, sources.iter().take(1).cloned().collect()),
+        internal(&delivery.redrive_topic, TopicRole::Redrive, first),
     ];
     if let Some(topic) = &function.stitch_topic {
         let mut stitch = internal(topic, TopicRole::Stitch, sources.clone());
@@ -96,6 +107,13 @@ pub fn topics(function: &Function) -> Vec<NewTopic> {
         }
         state.create.config.insert("cleanup.policy".to_owned(), "compact".to_owned());
         made.push(state);
+    }
+    for clock in clocks {
+        let mut ticks = internal(&clock.topic, TopicRole::Schedule, Vec::new());
+        ticks.sized_after.clear();
+        ticks.create.partitions = Some(1);
+        ticks.create.config.extend(KEPT_TICKS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        made.push(ticks);
     }
     for sink in &function.sinks {
         // Two sinks may share a topic, as two ways of writing to it; it is made once.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
 use super::window::WindowSpec;
 
 /// `namespace` and `name` of a function.
@@ -121,6 +122,9 @@ pub struct Source {
     pub key: KeySpec,
     /// Where the event time is.
     pub time: TimeSpec,
+    /// It is a clock, and the topic is the function's own: whoever has its first partition writes the ticks there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 /// How values are encoded.

@@ -9,6 +9,7 @@ mod function;
 mod headers;
 mod outbox;
 mod record;
+mod schedule;
 mod watch;
 mod window;
 mod window_call;
@@ -25,6 +26,7 @@ pub use function::{
 pub use headers::HeaderBuffer;
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
+pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Tick};
 pub use watch::Watch;
 pub use window::{
     AfterFire, AggregateOp, AggregateSpec, Fire, OnTimeout, Repeat, StitchSpec, WindowKind, WindowSpec,

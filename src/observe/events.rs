@@ -338,6 +338,25 @@ impl OffsetsLost<'_> {
     }
 }
 
+/// Ticks of a clock became no event of their own, because nobody was there to make them.
+#[derive(Debug)]
+pub struct TicksMissed<'a> {
+    /// The source's name.
+    pub source: &'a str,
+    /// Made good by an event of a later one.
+    pub made_good: u64,
+    /// Without any event.
+    pub skipped: u64,
+}
+
+impl TicksMissed<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        let Self { source, made_good, skipped } = self;
+        tracing::warn!(source, made_good, skipped, "ticks were missed: nobody was there when they were due");
+    }
+}
+
 /// A source topic does not exist yet.
 #[derive(Debug)]
 pub struct WaitingForTopic<'a> {

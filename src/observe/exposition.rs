@@ -253,6 +253,7 @@ pub(crate) mod tests {
         exposition.counter(Id::HandlerCounts, &[("function", "default/echo"), ("name", "seen")]).increment(1);
         exposition.counter(Id::WindowsPartlyLate, &[("function", "default/echo")]).increment(1);
         exposition.counter(Id::WindowsDropped, &[("function", "default/echo")]).increment(1);
+        exposition.counter(Id::SourceMissedTicks, &[("function", "default/echo")]).increment(1);
         exposition.counter(Id::ProcessDroppedSpans, &[]).increment(1);
         (exposition, status)
     }

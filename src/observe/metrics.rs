@@ -77,6 +77,7 @@ pub enum Id {
     SourceRead,
     SourceReadBytes,
     SourceLost,
+    SourceMissedTicks,
     SourceInFlight,
     SourceLag,
     LaneHeld,
@@ -121,7 +122,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 37] = [
+pub const TABLE: [Metric; 38] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -166,6 +167,15 @@ pub const TABLE: [Metric; 37] = [
         when: When::Live,
         labels: FUNCTION,
         help: "Offsets that the broker had deleted before they were read.",
+    },
+    Metric {
+        id: Id::SourceMissedTicks,
+        name: "tidemill_source_missed_ticks_total",
+        kind: Kind::Counter,
+        unit: "ticks",
+        when: When::Committed,
+        labels: FUNCTION,
+        help: "Ticks of a clock without an event of their own, because nobody was there to make them.",
     },
     Metric {
         id: Id::SourceInFlight,

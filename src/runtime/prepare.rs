@@ -119,6 +119,7 @@ fn try_prepare(
         return Ok(None);
     };
     make_topics(function, &shared.cluster, admin)?;
+    topics.extend(clock_topics(function, admin)?);
     let gathered = check_state_topic(function, admin)?;
     let stitched = function.stitch_topic.clone().zip(gathered);
     let stitch = stitched.as_ref().and_then(|(_, count)| i32::try_from(*count).ok());
@@ -138,14 +139,15 @@ fn try_prepare(
     Ok(Some(Prepared { redrive_partitions: redrive.unwrap_or(0), stitch_partitions: stitch.unwrap_or(0) }))
 }
 
-/// Source topics with their partitions, once all are there.
+/// Source topics with their partitions, once all are there; those of clocks are made.
 fn wait_for_sources(
     function: &Function,
     admin: &Admin,
     stop: &Stop,
     report: &FunctionReport,
 ) -> Result<Option<BTreeMap<String, usize>>, PrepareError> {
-    let names: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
+    let others = function.sources.iter().filter(|source| source.schedule.is_none());
+    let names: Vec<&str> = others.map(|source| source.topic.as_str()).collect();
     let mut said = BTreeSet::new();
     loop {
         match admin.topics(&names) {
@@ -186,6 +188,18 @@ fn make_topics(function: &Function, cluster: &Cluster, admin: &Admin) -> Result<
     }
     new.retain(|topic| !is_there(&topic.topic));
     Ok(make(new, cluster, admin)?)
+}
+
+/// The topics of clocks, which are there by now.
+fn clock_topics(function: &Function, admin: &Admin) -> Result<BTreeMap<String, usize>, PrepareError> {
+    let clocks = function.sources.iter().filter(|source| source.schedule.is_some());
+    let names: Vec<&str> = clocks.map(|source| source.topic.as_str()).collect();
+    let found = admin.topics(&names)?;
+    let counted = found.into_iter().map(|(topic, partitions)| match partitions {
+        Some(count) => Ok((topic, count)),
+        None => Err(AdminError::NoPartition { topic, partition: 0 }.into()),
+    });
+    counted.collect()
 }
 
 /// The state of a partition stands in the partition of the same number. How many there are.

@@ -52,6 +52,7 @@ impl Worker {
             states.committed()?;
         }
         self.trim();
+        self.ticks_are_made();
         if let Some(tap) = &mut self.tap
             && self.consumer.at_hand() == 0
         {

@@ -23,6 +23,7 @@ mod states;
 mod suspects;
 mod tap;
 mod threads;
+mod ticks;
 mod waiting;
 mod work;
 
@@ -50,6 +51,7 @@ use spans::Spans;
 use states::States;
 use suspects::Suspects;
 use threads::{Done, Job, Threads};
+use ticks::Ticks;
 
 /// How long a worker waits for records before it looks at everything else again.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -99,6 +101,8 @@ pub struct Worker {
     states: Option<States>,
     /// What is said about source partitions, if they are brought together.
     gathers: Gathers,
+    /// Sources that are clocks.
+    ticks: Ticks,
     /// State of partitions that are arriving.
     restoring: Option<Restoring>,
     /// Given by the group, waiting for their committed offsets.
@@ -172,6 +176,7 @@ impl Worker {
             lanes: Lanes::default(),
             states: states(&function),
             gathers: Gathers::default(),
+            ticks: Ticks::new(&function),
             restoring: None,
             arriving: Vec::new(),
             heard: 0,
@@ -252,6 +257,7 @@ impl Worker {
             self.collect()?;
             self.tell_progress()?;
             self.let_time_pass()?;
+            self.make_ticks();
             self.work()?;
             self.cut_if_due()?;
         }
@@ -323,7 +329,7 @@ impl Worker {
             true => self.pace.wait(now, self.is_drained()),
             false => IDLE_WAIT,
         };
-        call.min(cut).min(IDLE_WAIT)
+        call.min(cut).min(self.until_tick()).min(IDLE_WAIT)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {

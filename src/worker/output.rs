@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::tap::Tap;
+use super::ticks::CLOCK_PARTITION;
 use super::{ASK_WAIT, Config, Stopped, Supervision};
 use crate::kafka::{Commit, Consumer, Error, Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
-use crate::model::Class;
+use crate::model::{Class, Header};
 use crate::observe::Meter;
 use crate::pipeline::{OutRecord, Target, Writer};
 
@@ -25,6 +26,8 @@ pub struct Outputs {
     state: Option<TopicIndex>,
     stitch: Option<TopicIndex>,
     late: Option<TopicIndex>,
+    /// Of sources that are clocks.
+    clocks: Vec<TopicIndex>,
     names: Vec<String>,
     /// A transaction has begun, or (at least once) something was written since the last cut.
     is_open: bool,
@@ -112,8 +115,11 @@ impl Outputs {
         let late = function.window.as_ref().and_then(|window| window.late_topic.as_deref());
         names.push(late.unwrap_or_default().to_owned());
         let late = late.map(|topic| producer.topic(topic)).transpose()?;
+        let clocks = function.sources.iter().filter(|source| source.schedule.is_some());
+        let clocks = clocks.map(|clock| producer.topic(&clock.topic)).collect::<Result<_, _>>()?;
         Ok(Self {
             producer,
+            clocks,
             is_exactly_once,
             sinks,
             dead_letters,
@@ -233,6 +239,24 @@ impl Outputs {
             value: Some(value),
             headers: &[],
             timestamp_ms: None,
+            origin,
+        });
+    }
+
+    /// Writes a tick, key and value, of the clock at this place among the function's clocks.
+    pub fn write_tick(&mut self, clock: usize, origin: Origin, (key, value): (&[u8], &[u8]), time_ms: i64) {
+        let Some(topic) = self.clocks.get(clock).copied() else { return };
+        if !self.is_open {
+            self.begin();
+        }
+        self.bytes += key.len() + value.len() + 64;
+        self.producer.produce(&Produce {
+            topic,
+            partition: Some(CLOCK_PARTITION),
+            key: Some(key),
+            value: Some(value),
+            headers: &[Header { name: "content-type", value: Some(b"application/json") }],
+            timestamp_ms: Some(time_ms),
             origin,
         });
     }

@@ -89,6 +89,7 @@ impl Worker {
             if let Some(states) = &mut self.states {
                 states.committed()?;
             }
+            self.ticks_are_made();
         } else {
             self.undone();
         }
@@ -110,6 +111,7 @@ impl Worker {
             states.rolled_back();
         }
         self.gathers.rolled_back();
+        self.ticks.rolled_back();
         let took = self.since_failure();
         self.trace_cut(took, false);
         if let Some(recovery) = &self.recovery {

@@ -137,6 +137,7 @@ pub fn source(format: Format) -> Source {
         filters: Vec::new(),
         key: KeySpec::Record,
         time: TimeSpec::Record,
+        schedule: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod pause;
 mod rebalance;
 mod refused_outputs;
 mod retries;
+mod schedule;
 mod scripts;
 mod shutdown;
 mod slow_calls;

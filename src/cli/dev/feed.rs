@@ -15,7 +15,7 @@ use crate::model::{Function, Record};
 /// Where samples come from, and where their events may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Samples {
-    /// Files with the topic of lines that name none: the only source of the functions beside the file.
+    /// Files with the topic of lines that name none: the only source of the functions beside the file, clocks aside.
     files: BTreeMap<PathBuf, Option<String>>,
     /// The sources of all functions.
     topics: BTreeSet<String>,
@@ -24,16 +24,17 @@ pub struct Samples {
 impl Samples {
     /// `sample.jsonl` beside each manifest, or the one file that was asked for.
     pub fn of(functions: &[impl AsRef<Function>], asked: Option<&Path>) -> Self {
-        let mut beside: BTreeMap<PathBuf, BTreeSet<&str>> = BTreeMap::new();
+        let mut beside: BTreeMap<PathBuf, BTreeSet<(bool, &str)>> = BTreeMap::new();
         for function in functions.iter().map(AsRef::as_ref) {
             let file = asked.map_or_else(|| function.file.with_file_name("sample.jsonl"), Path::to_owned);
-            let topics = function.sources.iter().map(|source| source.topic.as_str());
+            let topics =
+                function.sources.iter().map(|source| (source.schedule.is_some(), source.topic.as_str()));
             beside.entry(file).or_default().extend(topics);
         }
-        let topics = beside.values().flatten().map(|topic| (*topic).to_owned()).collect();
-        let only = |topics: BTreeSet<&str>| match topics.len() {
-            1 => topics.first().map(|topic| (*topic).to_owned()),
-            _ => None,
+        let topics = beside.values().flatten().map(|(_, topic)| (*topic).to_owned()).collect();
+        let only = |topics: BTreeSet<(bool, &str)>| {
+            let mut topics = topics.into_iter().filter(|(is_clock, _)| !is_clock);
+            topics.next().filter(|_| topics.next().is_none()).map(|(_, topic)| topic.to_owned())
         };
         let there = beside.into_iter().filter(|(file, _)| asked.is_some() || file.exists());
         Self { files: there.map(|(file, topics)| (file, only(topics))).collect(), topics }

@@ -103,7 +103,10 @@ impl Embedded {
             let partitions = sink.create.as_ref().and_then(|create| create.partitions);
             (&sink.topic, partitions.unwrap_or(1))
         });
-        let sources = function.sources.iter().map(|source| (&source.topic, SOURCE_PARTITIONS));
+        let sources = function.sources.iter().map(|source| match source.schedule {
+            Some(_) => (&source.topic, 1),
+            None => (&source.topic, SOURCE_PARTITIONS),
+        });
         let dead_letters = (&function.delivery.dead_letter_topic, 1);
         let state = function.window.is_some().then_some((&function.state_topic, SOURCE_PARTITIONS));
         let stitch = function.stitch_topic.as_ref().map(|topic| (topic, SOURCE_PARTITIONS));
@@ -123,7 +126,8 @@ impl Embedded {
 /// Makes sources and sinks that `run` would wait for or refuse.
 fn make_missing(cluster: &Cluster, function: &Function) -> anyhow::Result<Vec<String>> {
     let admin = Admin::new(cluster)?;
-    let sources = function.sources.iter().map(|source| &source.topic);
+    let sources = function.sources.iter().filter(|source| source.schedule.is_none());
+    let sources = sources.map(|source| &source.topic);
     let sinks = function.sinks.iter().filter(|sink| sink.create.is_none()).map(|sink| &sink.topic);
     let names: Vec<&str> = sources.chain(sinks).map(String::as_str).collect();
     let found = admin.topics(&names)?;
