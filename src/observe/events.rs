@@ -162,6 +162,17 @@ impl DeadLettered<'_> {
             tracing::debug!(topic, partition, offset, reason, error, "dead letter");
         }
     }
+
+    /// The same of the result of a window.
+    pub fn emit_of_window(self, meter: &mut Meter) {
+        let Self { topic, partition, reason, error, .. } = self;
+        meter.error(CLASSES[1]);
+        if meter.window_dead_lettered(reason) {
+            tracing::warn!(target: OUTCOMES, topic, partition, reason, error, "dead letter of a window");
+        } else {
+            tracing::debug!(topic, partition, reason, error, "dead letter of a window");
+        }
+    }
 }
 
 /// A call failed and will be tried again.

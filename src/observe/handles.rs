@@ -66,7 +66,7 @@ impl Handles {
     /// Publishes what a committed cut made visible.
     pub(super) fn commit(&self, committed: &Committed) {
         self.consumed.increment(committed.finished());
-        let dead_letters = committed.dead_letters.pending();
+        let dead_letters = committed.dead_records();
         let results = [committed.ok, committed.skipped, committed.filtered, dead_letters];
         increment(&self.finished, results);
         committed.dead_letters.publish();

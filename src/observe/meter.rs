@@ -71,18 +71,26 @@ pub(super) struct Committed {
     pub(super) skipped: u64,
     pub(super) filtered: u64,
     pub(super) dead_letters: Words,
+    /// Those of them that are of no record: results of windows.
+    pub(super) dead_windows: u64,
     pub(super) emitted: Vec<Volume>,
     pub(super) unrouted: u64,
 }
 
 impl Committed {
     pub(super) fn finished(&self) -> u64 {
-        self.ok + self.skipped + self.filtered + self.dead_letters.pending()
+        self.ok + self.skipped + self.filtered + self.dead_records()
+    }
+
+    /// Records that became dead letters.
+    pub(super) fn dead_records(&self) -> u64 {
+        self.dead_letters.pending() - self.dead_windows
     }
 
     fn clear(&mut self) {
         (self.ok, self.skipped, self.filtered, self.unrouted) = (0, 0, 0, 0);
         self.dead_letters.clear();
+        self.dead_windows = 0;
         self.emitted.fill(Volume::default());
     }
 }
@@ -127,6 +135,7 @@ impl Meter {
             skipped: 0,
             filtered: 0,
             dead_letters: words(Id::DeadLetters, "reason", spec.reasons),
+            dead_windows: 0,
             emitted: vec![Volume::default(); spec.sinks.len()],
             unrouted: 0,
         };
@@ -191,6 +200,12 @@ impl Meter {
     /// since the last cut.
     pub fn dead_lettered(&mut self, reason: &'static str) -> bool {
         self.committed.dead_letters.count(reason) == 1
+    }
+
+    /// The same of the result of a window, which is no record that was taken in.
+    pub fn window_dead_lettered(&mut self, reason: &'static str) -> bool {
+        self.committed.dead_windows += 1;
+        self.dead_lettered(reason)
     }
 
     /// An output of `bytes` went to the sink at this place in the manifest.

@@ -19,6 +19,9 @@ use crate::pipeline::{Given, Tidings};
 /// From one message to the next.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
+/// From one look at the source partitions to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// From one trimming of the stitch topic to the next.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,8 @@ pub struct Gathers {
     tell_at: Duration,
     trim_at: Duration,
     looked_at: Duration,
+    /// When it is said next that a result waits.
+    pub warn_at: Duration,
     trimmer: Option<Sender<Vec<(Partition, i64)>>>,
 }
 
@@ -84,6 +89,9 @@ impl Worker {
         let (idle, max_drift) = (window.idle, window.max_drift);
         let now = self.now().elapsed;
         let gathers = &mut self.gathers;
+        if now < gathers.looked_at + LOOK_EVERY {
+            return Ok(());
+        }
         let has_stood_still = now.saturating_sub(gathers.looked_at) > super::states::STOOD_STILL;
         gathers.looked_at = now;
         let is_heard = !self.contact.is_doubtful();
@@ -220,7 +228,7 @@ impl Worker {
         for (reason, error) in &given.dead {
             let (topic, partition) = place;
             DeadLettered { topic, partition, offset: -1, reason: reason.as_str(), error }
-                .emit(&mut self.meter);
+                .emit_of_window(&mut self.meter);
         }
         if given.dropped > 0 {
             let function = self.config.function.name.to_string();

@@ -22,6 +22,9 @@ use crate::window::{Part, Windows};
 /// A worker that has not come round for so long stood still: it does not know how long its partitions were quiet.
 pub(super) const STOOD_STILL: Duration = Duration::from_secs(2);
 
+/// From one word about results that wait to the next.
+const WARN_EVERY: Duration = Duration::from_secs(1);
+
 /// The windows of one partition.
 struct State {
     partition: i32,
@@ -306,7 +309,10 @@ impl Worker {
         let given = self.pipeline.take_given();
         let partition = self.lanes.by_number(lane).map(|lane| lane.partition.clone());
         let (topic, partition) = partition.map(|at| (at.topic, at.partition)).unwrap_or_default();
-        if !given.error.is_empty() {
+        let now = self.now().elapsed;
+        if !given.error.is_empty() && now >= self.gathers.warn_at {
+            // In an outage all of them say the same.
+            self.gathers.warn_at = now + WARN_EVERY;
             tracing::warn!(topic, partition, "the result of a window waits: {}", given.error);
         }
         self.note(&given, (&topic, partition), took)

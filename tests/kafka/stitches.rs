@@ -115,3 +115,89 @@ fn state(stage: &Stage) -> BTreeMap<(i32, Vec<u8>), Option<Vec<u8>>> {
     let named = entries.into_iter().filter(|entry| entry.key.as_deref() != Some(b"s"));
     named.map(|entry| ((entry.partition, entry.key.unwrap_or_default()), entry.value)).collect()
 }
+
+/// Calls the handler of the tests with every three events of a key, by a key that is not the records' own.
+fn threes(stem: &str) -> Stage {
+    Stage::new(cluster(), stem, 2)
+        .with_trial()
+        .with("/spec/sources/0/key", json!({ "header": "by" }))
+        .with("/spec/window", json!({ "count": { "size": 3 } }))
+        .with("/spec/delivery/retry", json!({ "maxAttempts": 3, "initial": "50ms", "max": "200ms" }))
+}
+
+/// An event of a group.
+fn of(by: &str, value: &str) -> ToSend {
+    ToSend::new(value, value).header("by", by)
+}
+
+#[test]
+fn a_handler_gets_windows_and_what_it_does_not_take_waits_in_order() {
+    let stage = threes("threes");
+    let mut worker = stage.spawn("a");
+    let follower = Follower::start(cluster(), &stage.sink);
+    // One partition, so that it is known in which order they come.
+    let events = [
+        of("ada", "1").header("fail", "2"),
+        of("ada", "2"),
+        of("bob", "1"),
+        of("ada", "3"),
+        of("ada", "4"),
+        of("ada", "5"),
+        of("bob", "2").header("reject", "no"),
+        of("ada", "6"),
+        of("eve", "1").header("fail", "99"),
+        of("eve", "2"),
+        of("eve", "3"),
+        of("bob", "3"),
+        of("dan", "1").header("reject", "no"),
+        of("dan", "2"),
+        of("dan", "3"),
+    ];
+    cluster().produce(&stage.source, events.map(|event| event.to(0)));
+    let results = follower.wait_for(3, WITHIN);
+    let of_key = |key: &str| -> Vec<&str> {
+        let own = results.iter().filter(|result| result.key_text() == key);
+        own.map(ReadRecord::text).collect()
+    };
+    assert_eq!(of_key("ada"), ["1+2+3", "4+5+6"], "the second waited for the first");
+    assert_eq!(of_key("bob"), ["1+2+3"], "what the first event asks for counts");
+    wait_until(WITHIN, "two dead letters", || stage.read_dead_letters().len() == 2);
+    let dead = stage.read_dead_letters();
+    let reasons: BTreeMap<_, _> = dead
+        .iter()
+        .map(|letter| {
+            let events = parsed(letter)[&stage.source].as_array().map_or(0, Vec::len);
+            let attempts = letter.header("tidemill-attempts").unwrap_or_default().to_owned();
+            (letter.key_text(), (letter.header("tidemill-reason"), attempts, events))
+        })
+        .collect();
+    let expected =
+        [("dan", (Some("rejected"), "1".to_owned(), 3)), ("eve", (Some("exhausted"), "3".to_owned(), 3))];
+    assert_eq!(reasons, BTreeMap::from(expected));
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+    assert_eq!(follower.count(), 3);
+}
+
+#[test]
+fn windows_that_fail_give_their_result_once_whatever_befalls_the_workers() {
+    let stage = threes("failing").with_short_sessions();
+    let stage = stage.with("/spec/delivery/retry/maxAttempts", json!(1000));
+    let load = Load::start_with(cluster(), &stage.source, 20, |n, _| {
+        let event = of(&format!("group-{}", n / 3), &n.to_string()).to((n / 3 % 2) as i32);
+        // The first event of every fifth group lets its result wait.
+        if n % 15 == 0 { event.header("fail", "2") } else { event }
+    });
+    let follower = Follower::start(cluster(), &stage.sink);
+    let siege = Siege::lay(&stage, &load, |dice| follower.wait_for_more(1 + dice.roll(20), WITHIN));
+    let groups = load.finish() / 3;
+    follower.wait_for(groups as usize, WITHIN);
+    siege.raise();
+    let results = cluster().read_all_ended(&stage.sink);
+    let seen: BTreeMap<_, _> = results.iter().map(|result| (result.key_text(), result.text())).collect();
+    let expected: BTreeMap<String, String> = (0..groups)
+        .map(|g| (format!("group-{g}"), format!("{}+{}+{}", 3 * g, 3 * g + 1, 3 * g + 2)))
+        .collect();
+    assert_eq!(results.len(), seen.len(), "no group gives two results");
+    assert!(seen.iter().map(|(key, value)| (key.to_string(), value.to_string())).eq(expected));
+    assert!(stage.read_dead_letters().is_empty());
+}

@@ -10,7 +10,8 @@
 //! | `size` | the output's value has so many bytes |
 //! | `ahead-ms` | the output is stamped so far in the future |
 //!
-//! An event without any of these goes on as it came. With `calls` in its config it adds a line
+//! An event without any of these goes on as it came. A window does what its first event asks for, and else gives the values of
+//! its events, joined by `+`. With `calls` in its config it adds a line
 //! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
 //! of its config is there, all calls fail. With `mended: true` it rejects nothing any more, as if its author had mended
 //! it.
@@ -21,7 +22,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidemill_sdk::{Context, Done, Event, Failure, Handler, OrFail as _, Out, Outcome, Setup};
+use tidemill_sdk::{
+    Context, Done, Event, Failure, Handler, OnWindow, OrFail as _, Out, Outcome, Setup, Window,
+};
 
 #[derive(Deserialize)]
 struct Config {
@@ -50,6 +53,37 @@ impl Handler for Trial {
             let line = format!("{}/{}@{} {attempt}\n", event.topic(), event.partition(), event.offset());
             calls.write_all(line.as_bytes())?;
         }
+        self.obey(event, attempt)?;
+        let size = asked(event, "size")?;
+        let ahead = asked(event, "ahead-ms")?;
+        if size.is_none() && ahead.is_none() {
+            ctx.emit_bytes(event.key(), event.value())?;
+            return Ok(Done::Ok);
+        }
+        let value = size.map_or_else(|| event.data().to_vec(), |size| vec![b'x'; size as usize]);
+        let mut out = Out::bytes(event.key(), value);
+        if let Some(ahead) = ahead {
+            out = out.at(ctx.now_ms() + ahead as i64);
+        }
+        ctx.send(out)?;
+        Ok(Done::Ok)
+    }
+}
+
+impl OnWindow for Trial {
+    fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+        if let Some(first) = window.events().first() {
+            self.obey(first, ctx.attempt())?;
+        }
+        let values: Vec<_> = window.events().iter().map(|event| event.data()).collect();
+        ctx.emit_bytes(window.key(), values.join(&b'+').as_slice())?;
+        Ok(Done::Ok)
+    }
+}
+
+impl Trial {
+    /// Does what the event's headers ask for, up to where the call ends well.
+    fn obey(&self, event: &Event, attempt: u32) -> Result<(), Failure> {
         if self.outage.as_ref().is_some_and(|file| file.exists()) {
             return Err(Failure::retry("the database is away"));
         }
@@ -69,19 +103,7 @@ impl Handler for Trial {
         if let Some(code) = event.header("reject").filter(|_| !self.is_mended) {
             return Err(Failure::reject_with_code(String::from_utf8_lossy(code), "rejected as asked"));
         }
-        let size = asked(event, "size")?;
-        let ahead = asked(event, "ahead-ms")?;
-        if size.is_none() && ahead.is_none() {
-            ctx.emit_bytes(event.key(), event.value())?;
-            return Ok(Done::Ok);
-        }
-        let value = size.map_or_else(|| event.data().to_vec(), |size| vec![b'x'; size as usize]);
-        let mut out = Out::bytes(event.key(), value);
-        if let Some(ahead) = ahead {
-            out = out.at(ctx.now_ms() + ahead as i64);
-        }
-        ctx.send(out)?;
-        Ok(Done::Ok)
+        Ok(())
     }
 }
 
