@@ -80,6 +80,11 @@ impl AdminError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+
+    /// The broker, such as the embedded one, knows no such request.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason.contains("UnsupportedFeature"))
+    }
 }
 
 impl Refusal {

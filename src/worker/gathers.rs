@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use super::states::ASK_AGAIN;
 use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Admin, Cluster, Origin, Partition};
 use crate::pipeline::{Given, Tidings};
@@ -110,7 +111,9 @@ impl Worker {
                 let end = self.consumer.ends(&lane.partition, ASK_WAIT / 10).map(|(_, end)| end);
                 match end {
                     Ok(end) if end <= next => known.is_idle = true,
-                    _ => known.moved.1 = now,
+                    Ok(_) => known.moved.1 = now,
+                    // Not known: asked again soon.
+                    Err(_) => known.moved.1 = (now + ASK_AGAIN).saturating_sub(idle),
                 }
             }
         }
@@ -262,6 +265,7 @@ fn trimmer(cluster: Cluster) -> Sender<Vec<(Partition, i64)>> {
             let Some(admin) = &admin else { continue };
             if let Err(error) = admin.delete_records(&below)
                 && !error.is_transient()
+                && !error.is_unsupported()
                 && !std::mem::replace(&mut is_said, true)
             {
                 tracing::warn!("what was read of the stitch topic stays there: {error}; grant DELETE on it");

@@ -22,6 +22,9 @@ use crate::window::{Part, Windows};
 /// A worker that has not come round for so long stood still: it does not know how long its partitions were quiet.
 pub(super) const STOOD_STILL: Duration = Duration::from_secs(2);
 
+/// From a question that no broker answered to the next.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
+
 /// From one word about results that wait to the next.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,8 @@ pub struct States {
     max_bytes: u64,
     states: Vec<State>,
     looked_at: Duration,
+    /// No broker is asked before.
+    ask_at: Duration,
 }
 
 impl States {
@@ -60,6 +65,7 @@ impl States {
             max_bytes: function.max_state,
             states: Vec::new(),
             looked_at: Duration::ZERO,
+            ask_at: Duration::ZERO,
         }
     }
 
@@ -179,8 +185,8 @@ impl States {
     }
 
     /// Lets event time go on in partitions that are quiet; `has_more` says of one that something may be left to read, and
-    /// `is_read` whether the broker says so too.
-    fn tick(&mut self, now: Duration, has_more: impl Fn(i32) -> bool, is_read: impl Fn(i32) -> bool) {
+    /// `is_read` whether the broker says that nothing is, if it says anything.
+    fn tick(&mut self, now: Duration, has_more: impl Fn(i32) -> bool, is_read: impl Fn(i32) -> Option<bool>) {
         let has_stood_still = now.saturating_sub(self.looked_at) > STOOD_STILL;
         self.looked_at = now;
         for state in &mut self.states {
@@ -202,10 +208,13 @@ impl States {
             if state.windows.next_deadline_ms().is_none_or(|deadline| deadline > time_ms) {
                 continue;
             }
-            if is_read(state.partition) {
-                state.windows.advance_to(time_ms);
-            } else {
-                (state.heard_at, state.idle) = (now, None);
+            if now < self.ask_at {
+                continue;
+            }
+            match is_read(state.partition) {
+                Some(true) => state.windows.advance_to(time_ms),
+                Some(false) => (state.heard_at, state.idle) = (now, None),
+                None => self.ask_at = now + ASK_AGAIN,
             }
         }
     }
@@ -219,22 +228,27 @@ impl Worker {
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
         let topic = Arc::clone(&states.topic);
-        let is_read_to = |partition: i32, end: &dyn Fn(&Partition) -> Option<i64>| {
-            let is_it = |lane: &&super::Lane| {
-                lane.partition.partition == partition && *lane.partition.topic == *topic
-            };
-            lanes.iter().find(is_it).is_some_and(|lane| {
-                let next = lane.track.checkpoint.ledger.next();
-                lane.track.held() == 0 && end(&lane.partition).is_some_and(|end| end <= next)
-            })
+        let lane_of = |partition: i32| {
+            lanes.iter().find(|lane| lane.partition.partition == partition && *lane.partition.topic == *topic)
         };
-        let has_more = |partition| !(is_heard && is_read_to(partition, &|at| consumer.known_end(at)));
-        let ask = |at: &Partition| consumer.ends(at, ASK_WAIT / 10).ok().map(|(_, end)| end);
+        let is_at = |lane: &super::Lane, end: i64| {
+            lane.track.held() == 0 && end <= lane.track.checkpoint.ledger.next()
+        };
+        let has_more = |partition| {
+            let known = |lane: &super::Lane| consumer.known_end(&lane.partition);
+            !is_heard
+                || !lane_of(partition).is_some_and(|lane| known(lane).is_some_and(|end| is_at(lane, end)))
+        };
         let sources = states.sources.clone().unwrap_or_default();
         // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
-        let are_sent = std::cell::OnceCell::new();
-        let are_sent = || *are_sent.get_or_init(|| sources.iter().all(|topic| is_all_read(consumer, topic)));
-        states.tick(now, has_more, |partition| is_read_to(partition, &ask) && are_sent());
+        let all_sent = std::cell::OnceCell::new();
+        let all_sent = || *all_sent.get_or_init(|| are_all_read(consumer, &sources));
+        let is_read = |partition| {
+            let lane = lane_of(partition)?;
+            let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
+            if is_at(lane, end) { all_sent() } else { Some(false) }
+        };
+        states.tick(now, has_more, is_read);
         self.close_windows()?;
         self.give_again(now)
     }
@@ -388,13 +402,16 @@ impl Worker {
     }
 }
 
-/// Everything in a topic was read and committed.
-fn is_all_read(consumer: &Consumer, topic: &str) -> bool {
-    let Ok(partitions) = consumer.partitions(topic, ASK_WAIT / 2) else { return false };
-    let Ok(committed) = consumer.committed(&partitions, ASK_WAIT / 2) else { return false };
-    !partitions.is_empty()
-        && committed.iter().all(|found| {
-            let end = consumer.ends(&found.partition, ASK_WAIT / 2);
-            matches!((found.offset, end), (Some(offset), Ok((first, end))) if end <= offset.max(first))
-        })
+/// Everything in the topics was read and committed; `None`: no broker says.
+fn are_all_read(consumer: &Consumer, topics: &[String]) -> Option<bool> {
+    for topic in topics {
+        let partitions = consumer.partitions(topic, ASK_WAIT / 2).ok()?;
+        for found in consumer.committed(&partitions, ASK_WAIT / 2).ok()? {
+            let (first, end) = consumer.ends(&found.partition, ASK_WAIT / 2).ok()?;
+            if found.offset.is_none_or(|offset| end > offset.max(first)) {
+                return Some(false);
+            }
+        }
+    }
+    Some(true)
 }

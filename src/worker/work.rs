@@ -256,7 +256,8 @@ impl Worker {
                 return Ok(Some(Next::Advance));
             }
         }
-        if let Some(tap) = &mut self.tap {
+        // Of an event that was sent on it was told already.
+        if let Some(tap) = self.tap.as_mut().filter(|_| !self.pipeline.is_stitch(source)) {
             let took = took(self.config.clock.as_ref());
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }
