@@ -1,6 +1,6 @@
 //! Tumbling and hopping windows: `[start, end)`, starts at multiples of the advance, before the epoch too.
 
-use super::{Arrival, Held, Placed, Taken, Window, Windows, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows, look_again, touch};
 
 /// First and last start of the windows that hold `time`, of the given size and advance.
 fn starts(time: i64, (size, advance): (i64, i64)) -> (i64, i64) {
@@ -28,7 +28,7 @@ impl Windows {
         if start > last {
             return Placed::Late;
         }
-        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         if self.rules.keeps {
             owner.held.keep(arrival);
         }
@@ -48,17 +48,9 @@ impl Windows {
             start += advance;
         }
         if is_new {
-            self.look_again_at(arrival.key);
+            look_again(&mut self.due, &self.rules, (&key, owner));
         }
         Placed::In { missed }
-    }
-
-    /// As [`Windows::look_again`], of a key that is borrowed.
-    pub(super) fn look_again_at(&mut self, key: &[u8]) {
-        if let Some((key, _)) = self.keys.get_key_value(key) {
-            let key = key.clone();
-            self.look_again(&key);
-        }
     }
 }
 

@@ -24,13 +24,15 @@ mod session;
 mod sliding;
 mod stitch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use pending::{Orphans, Waiting};
 pub use pending::{Pending, Verdict};
 pub use progress::{Part, Progress};
@@ -480,7 +482,7 @@ impl Windows {
         let rules = &self.rules;
         // A session may have grown since somebody said when to look.
         if rules.next_look(&owner.held) <= deadline {
-            let owner = touch(&mut self.keys, &mut self.touched, &key);
+            let (_, owner) = touch(&mut self.keys, &mut self.touched, &key);
             let (held, rules) = (&mut owner.held, &self.rules);
             match rules.kind {
                 Kind::Sliding { .. } => sliding::close(&key, &mut held.events, deadline, rules, results),
@@ -493,21 +495,14 @@ impl Windows {
         self.look_again(&key);
     }
 
-    /// Somebody looks at `key` when its next window closes.
     fn look_again(&mut self, key: &Key) {
-        let Some(owner) = self.keys.get_mut(key) else { return };
-        let next = self.rules.next_look(&owner.held);
-        if next < owner.look_at {
-            if owner.look_at != NEVER {
-                self.due.remove(&(owner.look_at, Key::clone(key)));
-            }
-            owner.look_at = next;
-            self.due.insert((next, Key::clone(key)));
+        if let Some(owner) = self.keys.get_mut(key) {
+            look_again(&mut self.due, &self.rules, (key, owner));
         }
     }
 
     fn add_to_count(&mut self, arrival: &Arrival<'_>, results: &mut Taken<'_>) -> Placed {
-        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let (_, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         if self.rules.keeps {
             owner.held.keep(arrival);
         }
@@ -633,21 +628,43 @@ impl Windows {
     }
 }
 
-/// The owner of `key`, about to change.
-fn touch<'w>(keys: &'w mut HashMap<Key, Owner>, touched: &mut Vec<(Key, Held)>, key: &[u8]) -> &'w mut Owner {
-    match keys.get_key_value(key) {
-        Some((_, owner)) if owner.is_touched => {}
-        Some((name, owner)) => touched.push((Key::clone(name), owner.held.clone())),
-        None => {
-            let name: Key = key.into();
-            let owner = Owner { held: Held::default(), look_at: NEVER, is_touched: true };
+/// The owner of `key`, about to change, with its name.
+#[inline]
+fn touch<'w>(
+    keys: &'w mut HashMap<Key, Owner>,
+    touched: &mut Vec<(Key, Held)>,
+    key: &[u8],
+) -> (Key, &'w mut Owner) {
+    match keys.entry_ref(key) {
+        EntryRef::Occupied(entry) => {
+            let name = Key::clone(entry.key());
+            let owner = entry.into_mut();
+            if !owner.is_touched {
+                owner.is_touched = true;
+                touched.push((Key::clone(&name), owner.held.clone()));
+            }
+            (name, owner)
+        }
+        EntryRef::Vacant(entry) => {
+            let entry = entry.insert_entry(Owner { held: Held::default(), look_at: NEVER, is_touched: true });
+            let name = Key::clone(entry.key());
             touched.push((Key::clone(&name), Held::default()));
-            keys.insert(name, owner);
+            (name, entry.into_mut())
         }
     }
-    let owner = keys.get_mut(key).expect("it is there or was just put there");
-    owner.is_touched = true;
-    owner
+}
+
+/// Somebody looks at a key when its next window closes.
+#[inline]
+fn look_again(due: &mut BTreeSet<(i64, Key)>, rules: &Rules, (key, owner): (&Key, &mut Owner)) {
+    let next = rules.next_look(&owner.held);
+    if next < owner.look_at {
+        if owner.look_at != NEVER {
+            due.remove(&(owner.look_at, Key::clone(key)));
+        }
+        owner.look_at = next;
+        due.insert((next, Key::clone(key)));
+    }
 }
 
 /// A key that holds nothing is nobody's.

@@ -1,6 +1,6 @@
 //! Sessions: events of a key no further apart than the gap. One that comes between two joins them.
 
-use super::{Arrival, Held, Placed, Taken, Window, Windows, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows, look_again, touch};
 
 impl Windows {
     pub(super) fn add_to_session(
@@ -21,7 +21,7 @@ impl Windows {
         if !has_near && !is_open(time) {
             return Placed::Late;
         }
-        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         if rules.keeps {
             owner.held.keep(arrival);
         }
@@ -41,7 +41,7 @@ impl Windows {
             windows.reserve_exact(1);
             windows.insert(at, session);
         }
-        self.look_again_at(arrival.key);
+        look_again(&mut self.due, rules, (&key, owner));
         Placed::In { missed: 0 }
     }
 }

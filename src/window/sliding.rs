@@ -1,7 +1,7 @@
 //! Sliding windows: for each event those of its key in the last `size`, `[t - size, t]`, both in. Events of one time share
 //! the window that ends with them. What is kept are the events; a window is made of them when it gives its result.
 
-use super::{Arrival, Kept, Kind, Members, Place, Placed, Rules, Taken, Window, Windows, touch};
+use super::{Arrival, Kept, Kind, Members, Place, Placed, Rules, Taken, Window, Windows, look_again, touch};
 use crate::model::{AfterFire, Fire};
 use crate::window::Why;
 
@@ -20,7 +20,7 @@ impl Windows {
             return Placed::Late;
         }
         let has_missed = is_closed(time);
-        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         owner.held.keep(arrival).is_done = has_missed || self.rules.fire != Fire::Close;
         let events = &mut owner.held.events;
         match self.rules.fire {
@@ -45,7 +45,7 @@ impl Windows {
                 }
             }
         }
-        self.look_again_at(arrival.key);
+        look_again(&mut self.due, &self.rules, (&key, owner));
         Placed::In { missed: u32::from(has_missed) }
     }
 }

@@ -2,7 +2,7 @@
 //! its first event to `within` after it, both in. What is kept are the events, each with the number of its stitch: a
 //! stitch is what its events are.
 
-use super::{Arrival, Kept, Members, Place, Placed, Rules, Span, Taken, Windows, touch};
+use super::{Arrival, Kept, Members, Place, Placed, Rules, Span, Taken, Windows, look_again, touch};
 use crate::model::{Fire, Repeat};
 use crate::window::{Fired, Why};
 
@@ -28,7 +28,7 @@ impl Windows {
         if rules.deadline(end(time)) <= closed {
             return Placed::Late;
         }
-        let owner = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         let events = &mut owner.held.events;
         let stitches = stitches(events);
         let takes = |stitch: &&Stitch| {
@@ -61,7 +61,7 @@ impl Windows {
             }
             events.retain(|kept| !span.has(kept));
         }
-        self.look_again_at(arrival.key);
+        look_again(&mut self.due, rules, (&key, owner));
         Placed::In { missed: 0 }
     }
 }
