@@ -38,6 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
         commit_interval: cut,
         variables: Vec::new(),
         window: None,
+        beside: None,
     };
     let work = Work { bare: Kind::Eosb, bare_cut: cut, function };
     let contestants = args.field.contestants(&session, &work)?;

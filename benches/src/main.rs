@@ -26,6 +26,7 @@ mod process;
 mod report;
 mod session;
 mod sink;
+mod stitch;
 mod streams;
 mod subject;
 mod throughput;
@@ -54,6 +55,8 @@ enum Verb {
     Cost(cost::Args),
     /// Counts by key and window, against Kafka Streams
     Windows(windows::Args),
+    /// Two sources brought together by key and stitched
+    Stitch(stitch::Args),
     /// Slow calls side by side, until the last result is visible
     Fanout(fanout::Args),
     /// Time from produce to the read_committed result
@@ -73,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Cloudevents(args) => cloudevents::run(&args),
         Verb::Cost(args) => cost::run(&args),
         Verb::Windows(args) => windows::run(&args),
+        Verb::Stitch(args) => stitch::run(&args),
         Verb::Fanout(args) => fanout::run(&args),
         Verb::Latency(args) => latency::run(&args),
         Verb::Idle(args) => idle::run(&args),

@@ -22,6 +22,8 @@ pub struct Function {
     pub handler: String,
     /// The window, as YAML in a flow mapping, in the place of a handler.
     pub window: Option<String>,
+    /// The topic of a second source.
+    pub beside: Option<String>,
     /// More of the delivery, as YAML in a flow mapping.
     pub delivery: &'static str,
     /// Format of the source.
@@ -43,6 +45,7 @@ impl Function {
             package: Some("echo"),
             handler: String::new(),
             window: None,
+            beside: None,
             delivery: "",
             source_format: "bytes",
             filters: "[]".to_owned(),
@@ -58,6 +61,9 @@ impl Function {
             Some(window) => format!("window: {window}"),
             None => format!("handler: {{ plugin: {plugin}{} }}", self.handler),
         };
+        let beside = self.beside.as_ref().map(|topic| {
+            format!("\x20   - {{ topic: {topic}, format: {}, startAt: earliest }}\n", self.source_format)
+        });
         format!(
             "apiVersion: tidemill.dev/v1alpha1\n\
              kind: Function\n\
@@ -69,6 +75,7 @@ impl Function {
              \x20     format: {source}\n\
              \x20     startAt: earliest\n\
              \x20     filters: {filters}\n\
+             {beside}\
              \x20 sinks:\n\
              \x20   - name: default\n\
              \x20     topic: {output}\n\
@@ -81,6 +88,7 @@ impl Function {
             source = self.source_format,
             filters = self.filters,
             sink = self.sink,
+            beside = beside.unwrap_or_default(),
             cut = self.commit_interval.as_millis(),
         )
     }
