@@ -22,6 +22,7 @@ mod redriven_events_are_what_they_were;
 mod sampled_events_carry_their_span;
 mod scene;
 mod scripts;
+mod stitches_follow_a_plain_model;
 mod untouched_events_pass_through;
 mod watched_metrics_exist;
 mod windows_follow_a_plain_model;

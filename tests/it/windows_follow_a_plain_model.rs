@@ -12,12 +12,12 @@ use tidemill::window::{Arrival, Field, Fired, Number, Place, Placed, Verdict, Wi
 
 const SCRIPTS: u64 = 100_000;
 
-fn ms(ms: i64) -> Duration {
+pub fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms as u64)
 }
 
 /// A number below `bound`.
-fn below(dice: &mut Dice, bound: i64) -> i64 {
+pub fn below(dice: &mut Dice, bound: i64) -> i64 {
     ((dice.bits() >> 33) % bound as u64) as i64
 }
 
