@@ -19,6 +19,7 @@ mod outputs_name_their_origin;
 mod plugin;
 mod readme;
 mod redriven_events_are_what_they_were;
+mod results_that_wait_keep_their_order;
 mod sampled_events_carry_their_span;
 mod scene;
 mod scripts;
