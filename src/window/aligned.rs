@@ -30,7 +30,8 @@ impl Windows {
         }
         let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         if self.rules.keeps {
-            owner.held.keep(arrival);
+            let belongs = self.rules.first_open(arrival.place.time_ms, closed);
+            owner.held.keep(arrival).belongs = belongs;
         }
         let Held { windows, events } = &mut owner.held;
         let mut is_new = false;

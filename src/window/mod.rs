@@ -107,19 +107,25 @@ pub struct Kept {
     body: Bytes,
     /// The sliding window that ends with it has given its result, or never will.
     is_done: bool,
-    /// Which of its key's stitches it is in.
-    stitch: u32,
+    /// What its time does not say of where it belongs: which of its key's stitches it is in; of hopping and sliding windows
+    /// how many milliseconds after it those end, at the least, that it came in time for.
+    belongs: u64,
 }
 
 impl Kept {
     fn new(arrival: &Arrival<'_>) -> Self {
         let body = Bytes::copy_from_slice(arrival.body);
-        Self { place: arrival.place, fields: arrival.fields.into(), body, is_done: false, stitch: 0 }
+        Self { place: arrival.place, fields: arrival.fields.into(), body, is_done: false, belongs: 0 }
     }
 
     /// When and where.
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// The window that ends at `end` was not closed for it.
+    fn came_in_time_for(&self, end: i64) -> bool {
+        self.belongs <= end.abs_diff(self.place.time_ms)
     }
 
     /// The event, as it was placed.
@@ -224,6 +230,11 @@ impl Rules {
             Kind::Session { gap } => end.saturating_add(gap + self.grace + 1),
             Kind::Count { .. } => NEVER,
         }
+    }
+
+    /// How long after `time` a window ends, at the least, that is not closed at `closed`.
+    fn first_open(&self, time: i64, closed: i64) -> u64 {
+        u64::try_from(closed.saturating_sub(self.deadline(time)).saturating_add(1)).unwrap_or(0)
     }
 
     fn empty_cells(&self) -> Box<[Cell]> {

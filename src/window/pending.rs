@@ -92,7 +92,10 @@ impl Waiting {
     pub fn push(&mut self, fired: &Fired<'_>, verdict: Verdict) {
         let Verdict::Wait { attempts, name, aggregates } = verdict else { return };
         self.touch();
-        let number = self.list.last_key_value().map_or(0, |(last, _)| last + 1);
+        // Not one that a result had which is done with since the last cut: its entries would be taken for this one's.
+        let lists = [Some(&self.list), self.committed.as_ref()].into_iter().flatten();
+        let last = lists.filter_map(|list| list.last_key_value()).map(|(last, _)| *last).max();
+        let number = last.map_or(0, |last| last + 1);
         let key = Bytes::copy_from_slice(fired.key);
         *self.keys.entry(key.clone()).or_default() += 1;
         let pending = Pending {

@@ -103,9 +103,14 @@ impl Progress {
         self.parts.binary_search_by_key(&(source, partition), |part| (part.source, part.partition))
     }
 
+    /// All partitions of a source were heard of. One can be heard of before it is announced, which is none of the others.
+    fn has_all(&self, source: u16, count: u32) -> bool {
+        let at = |partition: i32| self.place(source, partition).unwrap_or_else(|at| at);
+        count > 0 && at(i32::try_from(count).unwrap_or(i32::MAX)) - at(0) == count as usize
+    }
+
     fn find(&self) -> Option<i64> {
-        let all: usize = self.counts.iter().map(|count| *count as usize).sum();
-        if self.counts.contains(&0) || self.parts.len() < all {
+        if !self.counts.iter().zip(0..).all(|(count, source)| self.has_all(source, *count)) {
             return None;
         }
         let active = self.parts.iter().filter(|part| !part.is_idle).map(|part| part.watermark_ms).min();
@@ -146,5 +151,18 @@ mod tests {
         assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(80), false));
         progress.announce(0, 2);
         assert_eq!(progress.lane_ms(), None, "a new partition holds time until it is heard of");
+    }
+
+    #[test]
+    fn a_partition_that_was_not_announced_stands_for_no_other() {
+        let mut progress = Progress::new(2);
+        progress.announce(0, 1);
+        progress.announce(1, 2);
+        progress.placed(0, 0, 100);
+        progress.placed(0, 1, 100);
+        progress.placed(1, 1, 100);
+        assert_eq!(progress.lane_ms(), None, "partition 0 of the other source was not heard of");
+        progress.placed(1, 0, 50);
+        assert_eq!(progress.lane_ms(), Some(50));
     }
 }

@@ -44,7 +44,7 @@ pub(super) enum Span {
     /// Those from the first time to the second, both in.
     To(i64, i64),
     /// Those of this stitch.
-    Stitch(u32),
+    Stitch(u64),
     /// All of them.
     All,
 }
@@ -53,9 +53,9 @@ impl Span {
     pub fn has(self, kept: &Kept) -> bool {
         let time = kept.place.time_ms;
         match self {
-            Self::Until(start, end) => (start..end).contains(&time),
-            Self::To(start, end) => (start..=end).contains(&time),
-            Self::Stitch(number) => kept.stitch == number,
+            Self::Until(start, end) => (start..end).contains(&time) && kept.came_in_time_for(end),
+            Self::To(start, end) => (start..=end).contains(&time) && kept.came_in_time_for(end),
+            Self::Stitch(number) => kept.belongs == number,
             Self::All => true,
         }
     }

@@ -12,15 +12,18 @@ impl Windows {
         let time = arrival.place.time_ms;
         let (rules, closed) = (&self.rules, self.closed_ms(arrival));
         let is_open = |end: i64| rules.deadline(end) > closed;
+        let lane_ms = self.watermark_ms;
         let is_near = |window: &Window| {
-            window.start.saturating_sub(gap) <= time && time <= window.end + gap && is_open(window.end)
+            let is_in_reach = window.start.saturating_sub(gap) <= time && time <= window.end + gap;
+            is_in_reach && rules.deadline(window.end) > lane_ms
         };
         let found = self.keys.get(arrival.key).map(|owner| &owner.held);
-        let has_near = found.is_some_and(|held| held.windows.iter().any(is_near));
+        let has_open = |held: &Held| held.windows.iter().any(|window| is_near(window) && is_open(window.end));
         // What is joined to an open session is as young as that.
-        if !has_near && !is_open(time) {
+        if !found.is_some_and(has_open) && !is_open(time) {
             return Placed::Late;
         }
+        // It joins those too that only its own source partition is beyond: sessions of a key have no time in common.
         let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
         if rules.keeps {
             owner.held.keep(arrival);

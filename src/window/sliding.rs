@@ -21,7 +21,9 @@ impl Windows {
         }
         let has_missed = is_closed(time);
         let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
-        owner.held.keep(arrival).is_done = has_missed || self.rules.fire != Fire::Close;
+        let belongs = self.rules.first_open(time, closed);
+        let kept = owner.held.keep(arrival);
+        (kept.is_done, kept.belongs) = (has_missed || self.rules.fire != Fire::Close, belongs);
         let events = &mut owner.held.events;
         match self.rules.fire {
             Fire::Close | Fire::Complete => {}
@@ -51,12 +53,13 @@ impl Windows {
 }
 
 fn is_within(kept: &Kept, end: i64, size: i64) -> bool {
-    (end - size..=end).contains(&kept.place.time_ms)
+    (end - size..=end).contains(&kept.place.time_ms) && kept.came_in_time_for(end)
 }
 
 /// Where windows end between two times, both in.
 fn ends(events: &[Kept], from: i64, to: i64) -> Vec<i64> {
-    let times = events.iter().map(|kept| kept.place.time_ms);
+    // One that came too late for its own window makes none.
+    let times = events.iter().filter(|kept| kept.belongs == 0).map(|kept| kept.place.time_ms);
     let mut ends: Vec<i64> = times.filter(|time| (from..=to).contains(time)).collect();
     ends.dedup();
     ends

@@ -9,7 +9,7 @@ use crate::window::{Fired, Why};
 /// One stitch, as its events say.
 #[derive(Debug, Clone, Copy)]
 struct Stitch {
-    number: u32,
+    number: u64,
     first: i64,
     last: i64,
 }
@@ -51,7 +51,7 @@ impl Windows {
             }
             events.remove(other);
         }
-        owner.held.keep(arrival).stitch = number;
+        owner.held.keep(arrival).belongs = number;
         let events = &mut owner.held.events;
         let span = Span::Stitch(number);
         if rules.fire == Fire::Complete && missing(events, span, rules).is_empty() {
@@ -71,10 +71,10 @@ fn stitches(events: &[Kept]) -> Vec<Stitch> {
     let mut stitches: Vec<Stitch> = Vec::new();
     for kept in events {
         let time = kept.place.time_ms;
-        match stitches.iter_mut().find(|stitch| stitch.number == kept.stitch) {
+        match stitches.iter_mut().find(|stitch| stitch.number == kept.belongs) {
             // Events are by time.
             Some(stitch) => stitch.last = time,
-            None => stitches.push(Stitch { number: kept.stitch, first: time, last: time }),
+            None => stitches.push(Stitch { number: kept.belongs, first: time, last: time }),
         }
     }
     stitches.sort_by_key(|stitch| (stitch.first, stitch.number));
@@ -82,8 +82,8 @@ fn stitches(events: &[Kept]) -> Vec<Stitch> {
 }
 
 /// The event of `source` in a stitch.
-fn position(events: &[Kept], number: u32, source: u16) -> Option<usize> {
-    events.iter().position(|kept| kept.stitch == number && kept.place.source == source)
+fn position(events: &[Kept], number: u64, source: u16) -> Option<usize> {
+    events.iter().position(|kept| kept.belongs == number && kept.place.source == source)
 }
 
 /// What is needed and not there.

@@ -1,6 +1,7 @@
 //! Windows against a plain, slow model of them, written from the rulings and not from the engine, over random scripts:
-//! events out of order, late, of several keys, time that goes on without events, and cuts, aborts and restarts at any
-//! moment, between two closing windows too. Results may depend on none of the latter.
+//! events out of order, late, of several keys and of source partitions that are ahead of the lane, windows that make numbers
+//! and windows that keep events, time that goes on without events, and cuts, aborts and restarts at any moment, between two
+//! closing windows too. Results may depend on none of the latter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,23 +9,23 @@ use std::time::Duration;
 use tidemill::model::{
     AfterFire, AggregateOp, AggregateSpec, Dice, Fire, StitchSpec, WindowKind, WindowSpec,
 };
-use tidemill::window::{Arrival, Field, Fired, Number, Place, Placed, Verdict, Windows};
+use tidemill::window::{Arrival, Field, Fired, Kept, Number, Place, Placed, Verdict, Windows};
 
 const SCRIPTS: u64 = 100_000;
 
-fn ms(ms: i64) -> Duration {
+pub fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms as u64)
 }
 
 /// A number below `bound`.
-fn below(dice: &mut Dice, bound: i64) -> i64 {
+pub fn below(dice: &mut Dice, bound: i64) -> i64 {
     ((dice.bits() >> 33) % bound as u64) as i64
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// A key, an event's time, and its number, if it has one.
-    Event(u8, i64, Option<i64>),
+    /// A key, an event's time, its number, if it has one, and how far its own source partition had come before it.
+    Event(u8, i64, Option<i64>, i64),
     /// Time has come so far without one.
     Time(i64),
 }
@@ -36,7 +37,7 @@ struct Seen {
     bounds: (i64, i64),
     why: &'static str,
     time: i64,
-    json: String,
+    content: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,9 +45,18 @@ struct Event {
     time: i64,
     offset: usize,
     number: Option<i64>,
+    /// How far time had come for it: by the lane, or by its own source partition.
+    judged_by: i64,
 }
 
-/// What the events of a window come to.
+/// What the events of a window come to, if it keeps them.
+fn list(events: &[Event]) -> String {
+    let places: BTreeSet<_> = events.iter().map(|event| (event.time, event.offset)).collect();
+    assert_eq!(places.len(), events.len());
+    format!("{:?}", places.iter().map(|(_, offset)| *offset).collect::<Vec<_>>())
+}
+
+/// What they come to if it does not.
 fn sum_up(events: &[Event]) -> String {
     let numbers: Vec<i64> = events.iter().filter_map(|event| event.number).collect();
     let last =
@@ -83,17 +93,22 @@ impl Model {
     }
 
     fn is_closed(&self, end: i64) -> bool {
+        self.is_closed_at(end, self.now)
+    }
+
+    fn is_closed_at(&self, end: i64, now: i64) -> bool {
         let grace = self.grace();
         match self.spec.kind {
-            WindowKind::Tumbling { .. } | WindowKind::Hopping { .. } => self.now >= end + grace,
-            WindowKind::Sliding { .. } => self.now > end + grace,
-            WindowKind::Session { gap } => self.now > end + gap.as_millis() as i64 + grace,
+            WindowKind::Tumbling { .. } | WindowKind::Hopping { .. } => now >= end + grace,
+            WindowKind::Sliding { .. } => now > end + grace,
+            WindowKind::Session { gap } => now > end + gap.as_millis() as i64 + grace,
             WindowKind::Count { .. } | WindowKind::Stitch { .. } => false,
         }
     }
 
     fn give(&mut self, key: u8, bounds: (i64, i64), (why, time): (&'static str, i64), events: &[Event]) {
-        self.seen.push(Seen { key, bounds, why, time, json: sum_up(events) });
+        let content = if self.spec.aggregates.is_empty() { list(events) } else { sum_up(events) };
+        self.seen.push(Seen { key, bounds, why, time, content });
     }
 
     fn event(&mut self, key: u8, event: Event) {
@@ -134,7 +149,8 @@ impl Model {
     fn aligned(&mut self, key: u8, event: Event, size: Duration, advance: Duration) -> bool {
         let (size, advance) = (size.as_millis() as i64, advance.as_millis() as i64);
         let starts = (event.time - size + 1..=event.time).filter(|start| start.rem_euclid(advance) == 0);
-        let (closed, open): (Vec<i64>, Vec<i64>) = starts.partition(|start| self.is_closed(start + size));
+        let (closed, open): (Vec<i64>, Vec<i64>) =
+            starts.partition(|start| self.is_closed_at(start + size, event.judged_by));
         if open.is_empty() {
             return false;
         }
@@ -162,7 +178,9 @@ impl Model {
                     && !self.is_closed(open.bounds.1)
             });
         self.open = others;
-        if near.is_empty() && self.is_closed(time) {
+        let is_closed = |end: i64| self.is_closed_at(end, event.judged_by);
+        if near.iter().all(|open| is_closed(open.bounds.1)) && is_closed(time) {
+            self.open.extend(near);
             return false;
         }
         let start = near.iter().map(|open| open.bounds.0).chain([time]).min().unwrap();
@@ -175,29 +193,34 @@ impl Model {
     }
 
     fn sliding(&mut self, key: u8, event: Event, size: i64) -> bool {
-        if self.is_closed(event.time + size) {
+        if self.is_closed_at(event.time + size, event.judged_by) {
             return false;
         }
         self.events.push((key, event));
-        if self.is_closed(event.time) {
+        if self.is_closed_at(event.time, event.judged_by) {
             self.missed += 1;
         } else if self.spec.fire == Fire::Close {
             self.ends.insert((event.time, key));
         }
-        let times: BTreeSet<i64> =
-            self.events.iter().filter(|(of, _)| *of == key).map(|(_, event)| event.time).collect();
+        let times: BTreeSet<i64> = self
+            .events
+            .iter()
+            .filter(|(of, event)| *of == key && self.is_in(event, event.time, size))
+            .map(|(_, event)| event.time)
+            .collect();
         for end in times.range(event.time..=event.time + size) {
             let events = self.span(key, *end, size);
             match self.spec.fire {
-                _ if self.is_closed(*end) => {}
+                _ if self.is_closed_at(*end, event.judged_by) => {}
                 Fire::Close | Fire::Complete => {}
                 Fire::Update => self.give(key, (end - size, *end), ("update", *end), &events),
                 Fire::Count { every, then } => {
                     if !events.is_empty() && (events.len() as u64).is_multiple_of(every) {
                         self.give(key, (end - size, *end), ("count", *end), &events);
                         if then == AfterFire::Reset {
-                            let is_in = |event: &Event| (end - size..=*end).contains(&event.time);
-                            self.events.retain(|(of, event)| *of != key || !is_in(event));
+                            let is_gone =
+                                |event: &Event| events.iter().any(|gone| gone.offset == event.offset);
+                            self.events.retain(|(_, event)| !is_gone(event));
                         }
                     }
                 }
@@ -206,8 +229,13 @@ impl Model {
         true
     }
 
+    /// The event is in the window that ends at `end`: it reaches so far back, and was not closed when the event came.
+    fn is_in(&self, event: &Event, end: i64, size: i64) -> bool {
+        (end - size..=end).contains(&event.time) && !self.is_closed_at(end, event.judged_by)
+    }
+
     fn span(&self, key: u8, end: i64, size: i64) -> Vec<Event> {
-        let is_in = |(of, event): &&(u8, Event)| *of == key && (end - size..=end).contains(&event.time);
+        let is_in = |(of, event): &&(u8, Event)| *of == key && self.is_in(event, end, size);
         self.events.iter().filter(is_in).map(|(_, event)| *event).collect()
     }
 
@@ -272,11 +300,20 @@ struct Engine<'a> {
 }
 
 fn seen(spec: &WindowSpec, fired: &Fired<'_>) -> Seen {
-    let mut json = Vec::new();
-    fired.write_json(spec.aggregates.keys().map(String::as_str), &mut json);
-    let json = String::from_utf8(json).unwrap();
-    let json = json.split_once("},").unwrap().1.trim_end_matches('}').to_owned();
-    Seen { key: fired.key[0], bounds: fired.bounds, why: fired.why.as_str(), time: fired.time_ms, json }
+    let content = if spec.aggregates.is_empty() {
+        let offset = |kept: &Kept| {
+            let offset = kept.place().offset;
+            assert_eq!(kept.body(), offset.to_be_bytes(), "it is kept as it came");
+            offset
+        };
+        format!("{:?}", fired.members.iter().map(offset).collect::<Vec<_>>())
+    } else {
+        let mut json = Vec::new();
+        fired.write_json(spec.aggregates.keys().map(String::as_str), &mut json);
+        let json = String::from_utf8(json).unwrap();
+        json.split_once("},").unwrap().1.trim_end_matches('}').to_owned()
+    };
+    Seen { key: fired.key[0], bounds: fired.bounds, why: fired.why.as_str(), time: fired.time_ms, content }
 }
 
 impl<'a> Engine<'a> {
@@ -302,7 +339,7 @@ impl<'a> Engine<'a> {
         let Some(step) = self.steps.get(self.position) else { return false };
         match *step {
             Step::Time(time) => self.windows.advance_to(time),
-            Step::Event(key, time, number) => {
+            Step::Event(key, time, number, watermark_ms) => {
                 let place = Place { time_ms: time, source: 0, partition: 0, offset: self.position as i64 };
                 let text = || number.map(|number| Field::Json(number.to_string().into()));
                 let fields = [
@@ -312,8 +349,11 @@ impl<'a> Engine<'a> {
                     number.map(|number| Field::Number(Number::Int(number))),
                     number.map(|number| Field::Number(Number::Int(number))),
                 ];
-                let arrival =
-                    Arrival { key: &[key], place, fields: &fields, body: &[], watermark_ms: i64::MIN };
+                let (fields, body) = match spec.aggregates.is_empty() {
+                    true => (&fields[..0], &place.offset.to_be_bytes()[..]),
+                    false => (&fields[..], &[][..]),
+                };
+                let arrival = Arrival { key: &[key], place, fields, body, watermark_ms };
                 match self.windows.add(&arrival, &mut results) {
                     Placed::In { missed } => {
                         self.windows.moved(place);
@@ -369,16 +409,23 @@ fn spec(dice: &mut Dice) -> WindowSpec {
         _ => Fire::Close,
     };
     let aggregate = |op, has_field: bool| AggregateSpec { op, field: has_field.then(|| "/n".to_owned()) };
-    WindowSpec {
-        kind,
-        fire,
-        aggregates: BTreeMap::from([
+    let resets = matches!(fire, Fire::Count { then: AfterFire::Reset, .. });
+    // Hopping windows share the events that they keep, so none can forget them.
+    let may_keep = !resets || !matches!(kind, WindowKind::Hopping { .. });
+    let aggregates = match may_keep && below(dice, 2) == 0 {
+        true => BTreeMap::new(),
+        false => BTreeMap::from([
             ("all".to_owned(), aggregate(AggregateOp::Count, false)),
             ("kinds".to_owned(), aggregate(AggregateOp::Distinct, true)),
             ("last".to_owned(), aggregate(AggregateOp::Last, true)),
             ("least".to_owned(), aggregate(AggregateOp::Min, true)),
             ("sum".to_owned(), aggregate(AggregateOp::Sum, true)),
         ]),
+    };
+    WindowSpec {
+        kind,
+        fire,
+        aggregates,
         sources: Vec::new(),
         stitch: StitchSpec::default(),
         late_topic: None,
@@ -391,15 +438,18 @@ fn spec(dice: &mut Dice) -> WindowSpec {
 
 fn steps(dice: &mut Dice) -> Vec<Step> {
     let (keys, spread) = (1 + below(dice, 3), 1 + below(dice, 40));
+    // In some scripts source partitions are ahead of the lane.
+    let ahead = [0, 0, 25][below(dice, 3) as usize];
     let mut now = below(dice, 50);
     let mut steps = Vec::new();
-    for _ in 0..below(dice, 40) {
+    for _ in 0..below(dice, 36) {
         now += [0, 0, 1, 3, 30][below(dice, 5) as usize];
         let step = match below(dice, 12) {
             0 => Step::Time(now),
             _ => {
                 let number = (below(dice, 4) > 0).then(|| below(dice, 5));
-                Step::Event(below(dice, keys) as u8, (now - below(dice, spread)).max(0), number)
+                let own = if ahead == 0 { i64::MIN } else { now - 5 + below(dice, ahead) };
+                Step::Event(below(dice, keys) as u8, (now - below(dice, spread)).max(0), number, own)
             }
         };
         steps.push(step);
@@ -425,7 +475,10 @@ fn play(seed: u64) {
     for (offset, step) in steps.iter().enumerate() {
         match *step {
             Step::Time(time) => model.time(time),
-            Step::Event(key, time, number) => model.event(key, Event { time, offset, number }),
+            Step::Event(key, time, number, own) => {
+                let judged_by = model.now.max(own);
+                model.event(key, Event { time, offset, number, judged_by });
+            }
         }
     }
     let mut broker = Broker { watermark: i64::MIN, ..Broker::default() };

@@ -2,10 +2,12 @@
 //! Beam test themselves with (`data/windows`, Apache-2.0), and what their sources say where they have no case. Where
 //! Tidemill differs, the expectation is Tidemill's and says so; ARCHITECTURE.md has the reasons.
 //!
-//! `Bench` is all that knows how windows are driven.
+//! `Bench` is all that knows how windows are driven, and `Lane` of several sources.
 
 mod cases;
 mod rules;
+mod stitch_cases;
+mod stitches;
 
 use std::collections::BTreeMap;
 use std::path::Path;
