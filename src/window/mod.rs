@@ -17,6 +17,7 @@
 mod aligned;
 mod cell;
 mod entry;
+mod open;
 mod pending;
 mod progress;
 mod result;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
+pub use open::Open;
 use pending::{Orphans, Waiting};
 pub use pending::{Pending, Verdict};
 pub use progress::{Part, Progress};
