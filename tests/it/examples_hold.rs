@@ -39,7 +39,16 @@ fn the_cases_of_every_example_hold() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     let report: Value = serde_json::from_str(&stdout).expect("one JSON document");
-    for name in ["echo", "flights", "payment-screen", "reminders", "ride-receipts"] {
+    for name in [
+        "billing",
+        "carpool",
+        "echo",
+        "flights",
+        "payment-screen",
+        "reminders",
+        "ride-loyalty",
+        "ride-receipts",
+    ] {
         let tested = report["functions"].as_array().unwrap().iter();
         let tested = tested.clone().find(|tested| tested["function"] == format!("default/{name}"));
         let cases =
