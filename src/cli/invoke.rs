@@ -14,10 +14,12 @@ use super::cases::{Ending, source_of};
 use super::sample::Sample;
 use super::trial::{Bytes, Delivery, PluginFrom, Trial, Tried, Written};
 use super::{Global, Output, connect, run, tick};
+use crate::codec::rfc3339::Timestamp;
 use crate::kafka::{Partition, read_one};
 use crate::manifest;
-use crate::model::{Clock, Function, Record, SystemClock, own_headers};
+use crate::model::{Clock, Fire, Function, Record, SystemClock, WindowKind, WindowSpec, own_headers};
 use crate::pipeline::Settled;
+use crate::window::Open;
 
 /// How long the broker may take to hand over an event.
 const READ_WITHIN: Duration = Duration::from_secs(15);
@@ -25,7 +27,9 @@ const READ_WITHIN: Duration = Duration::from_secs(15);
 /// Show what a function makes of one event
 ///
 /// The event goes through decoding, filters, key and handler as in production. What would be
-/// written is printed; nothing is written anywhere, no offset moves.
+/// written is printed; nothing is written anywhere, no offset moves. Of a function with a window it
+/// shows which windows the event is in when no other has come, and what those give at once;
+/// `tidemill test` takes it further.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   sed -n 9p functions/ride-receipts/sample.jsonl | tidemill invoke functions/ride-receipts --event -
@@ -90,8 +94,8 @@ impl Invoke {
         .context("--source")?;
         let has_plugin = function.handler.as_ref().is_some_and(|handler| handler.plugin.exists());
         let from = if has_plugin { PluginFrom::File } else { PluginFrom::Crate };
-        let mut trial = Trial::new(&function, Tried::load(&function, from)?.handler()?);
         let now = SystemClock::start().now();
+        let mut trial = Trial::new(&function, Tried::load(&function, from)?.handler()?, now.wall_ms);
         tick::fill(&mut found.sample, &function.sources[source], now.wall_ms);
         let record = Record {
             topic: topic.unwrap_or(&function.sources[source].topic),
@@ -102,12 +106,15 @@ impl Invoke {
             value: found.sample.value.as_deref(),
             headers: &found.sample.borrowed_headers(),
         };
-        let delivery = trial.deliver(source, &record, 0, now);
+        let delivery = trial.deliver(source, &record, now);
+        let open = trial.open();
         match global.output {
-            Output::Text => print_text(&function, &delivery),
-            Output::Json => println!("{}", as_json(&function, &delivery)),
+            Output::Text => print_text(&function, source, &delivery, &open),
+            Output::Json => println!("{}", as_json(&function, &delivery, &open)),
         }
+        let has_failed = delivery.waiting.is_some() || delivery.letters().next().is_some();
         Ok(match delivery.ending() {
+            _ if has_failed => ExitCode::FAILURE,
             Ending::Ok | Ending::Skip | Ending::Filtered => ExitCode::SUCCESS,
             Ending::Retry | Ending::DeadLetter | Ending::Stop => ExitCode::FAILURE,
         })
@@ -171,7 +178,7 @@ fn read_at(global: &Global, partition: &Partition, offset: i64) -> anyhow::Resul
     Ok(Found { sample, partition: partition.partition, offset })
 }
 
-fn as_json(function: &Function, delivery: &Delivery) -> Value {
+fn as_json(function: &Function, delivery: &Delivery, open: &[Open<'_>]) -> Value {
     let mut json = json!({
         "function": function.name.to_string(),
         "outcome": delivery.ending().as_str(),
@@ -185,30 +192,95 @@ fn as_json(function: &Function, delivery: &Delivery) -> Value {
         put("error", error.into());
     }
     match &delivery.settled {
-        Settled::Ok { unrouted, .. } => put("unrouted", (*unrouted).into()),
-        Settled::Retry { after: Some(after), .. } => put("retryAfterMs", (after.as_millis() as u64).into()),
+        Some(Settled::Ok { unrouted, .. }) => put("unrouted", (*unrouted).into()),
+        Some(Settled::Retry { after: Some(after), .. }) => {
+            put("retryAfterMs", (after.as_millis() as u64).into());
+        }
         _ => {}
     }
-    if let Some(letter) = delivery.written.iter().find(|written| written.sink.is_none()) {
+    if let Some(letter) = delivery.letters().next() {
         put("deadLetter", json!(letter));
+    }
+    if let Some(message) = &delivery.waiting {
+        put("waits", message.as_str().into());
+    }
+    if function.window.is_some() {
+        let window = |open: &Open<'_>| {
+            json!({
+                "key": String::from_utf8_lossy(open.key),
+                "start": open.bounds.0,
+                "end": open.bounds.1,
+                "closesAt": open.closes_at_ms,
+            })
+        };
+        put("windows", open.iter().map(window).collect());
     }
     json
 }
 
-fn print_text(function: &Function, delivery: &Delivery) {
+fn print_text(function: &Function, source: usize, delivery: &Delivery, open: &[Open<'_>]) {
     let ending = delivery.ending();
     match (delivery.reason(), delivery.error()) {
         (Some(reason), Some(error)) => println!("{}: {} ({reason}): {error}", function.name, ending.as_str()),
         (None, Some(error)) => println!("{}: {}: {error}", function.name, ending.as_str()),
         _ => println!("{}: {}", function.name, ending.as_str()),
     }
+    if let Some(spec) = &function.window {
+        open.iter().for_each(|open| println!("  is in the window {}", window_text(spec, open)));
+        if let Some(more) = what_fires(function, spec, source).filter(|_| !open.is_empty()) {
+            println!("  {more}");
+        }
+    }
     match &delivery.settled {
-        Settled::Ok { unrouted: 0, .. } if delivery.written.is_empty() => println!("  would emit nothing"),
-        Settled::Ok { unrouted, .. } if *unrouted > 0 => println!("  {unrouted} outputs that no sink takes"),
-        Settled::Retry { after: Some(after), .. } => println!("  would be tried again after {after:?}"),
+        _ if delivery.waiting.is_some() => {
+            let message = delivery.waiting.as_deref().unwrap_or_default();
+            println!("  the result of a window waits to be given again: {message}");
+        }
+        Some(Settled::Ok { unrouted: 0, .. }) if delivery.written.is_empty() => {
+            println!("  would emit nothing{}", if open.is_empty() { "" } else { " yet" });
+        }
+        Some(Settled::Ok { unrouted, .. }) if *unrouted > 0 => {
+            println!("  {unrouted} outputs that no sink takes");
+        }
+        Some(Settled::Retry { after: Some(after), .. }) => {
+            println!("  would be tried again after {after:?}");
+        }
         _ => {}
     }
     delivery.written.iter().for_each(print_written);
+}
+
+/// Whose window it is, from when to when, and when it closes.
+fn window_text(spec: &WindowSpec, open: &Open<'_>) -> String {
+    let key = String::from_utf8_lossy(open.key);
+    let (start, end) = (time_text(open.bounds.0), time_text(open.bounds.1));
+    match (spec.kind, open.closes_at_ms) {
+        (WindowKind::Count { size }, _) => format!("of `{key}`: closes with the event that makes it {size}"),
+        (_, None) => format!("of `{key}`: {start} to {end}"),
+        (_, Some(at)) => {
+            let close = time_text(at);
+            format!("of `{key}`: {start} to {end}, closes when event time comes to {close}")
+        }
+    }
+}
+
+/// What gives a result before the window's end.
+fn what_fires(function: &Function, spec: &WindowSpec, source: usize) -> Option<String> {
+    match spec.fire {
+        Fire::Count { every, .. } => Some(format!("gives a result with every {every} events")),
+        Fire::Complete => {
+            let others = spec.stitch.need.iter().filter(|at| usize::from(**at) != source);
+            let names = others.filter_map(|at| function.sources.get(usize::from(*at)));
+            let names: Vec<_> = names.map(|source| format!("`{}`", source.name)).collect();
+            Some(format!("gives its result as soon as it has {}", names.join(", ")))
+        }
+        Fire::Close | Fire::Update => None,
+    }
+}
+
+/// RFC 3339, or the milliseconds where it has no words for them.
+fn time_text(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).render().map_or_else(|| ms.to_string(), |text| text.as_str().to_owned())
 }
 
 fn print_written(written: &Written) {

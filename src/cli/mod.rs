@@ -20,6 +20,7 @@ mod dev;
 mod dlq;
 mod invoke;
 mod lag;
+mod lane;
 pub mod new;
 mod produce;
 mod run;

@@ -79,6 +79,11 @@ impl Sample {
     }
 }
 
+/// A time as samples have it: milliseconds since the epoch, or RFC 3339 text.
+pub fn time_ms(value: serde_json::Value) -> anyhow::Result<i64> {
+    serde_json::from_value::<Time>(value)?.millisecond()
+}
+
 /// Writes a record as one line, without the line's end.
 pub fn render(record: &Record<'_>) -> String {
     let utf8 = |bytes: Option<&'_ [u8]>| bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());

@@ -21,9 +21,9 @@ pub(super) const CASES: &str = "cases.yaml";
 /// Test functions by their cases, without a broker
 ///
 /// Each folder's cases.yaml says which events its function is given and what must come of them. They go through
-/// the pipeline that runs in production, in virtual time. Each case also runs with every event
-/// delivered twice and with a fresh handler for every event, to find state hidden in the handler. A
-/// plugin with a `crate:` in its manifest is built first.
+/// the pipeline that runs in production, in virtual time, and those of a function with a window into
+/// its windows. Each case also runs with every step taken twice and with a fresh handler for every
+/// step, to find state hidden in the handler. A plugin with a `crate:` in its manifest is built first.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:
   tidemill test functions/ride-receipts
@@ -36,6 +36,25 @@ A case:
       expect:
         outcome: ok      # ok, skip, filtered, retry, deadLetter (with reason:, error:) or stop
         emits: [{ sink: default, key: ada, value: { total_cents: 2380 } }]
+
+A sequence, for windows above all:
+    - name: a ride that nobody pays within the hour goes to unpaid
+      at: 2026-03-14T08:15:00Z   # when the clock begins; 2026-01-01T00:00:00Z when left out
+      given:
+        - { source: ride, value: { ride: r-1 } }
+        - advance: 59m           # the clock goes on, and nothing comes
+          expect: { count: 0 }   # of this step alone
+        - restart: true          # another process goes on with state and offsets
+        - advance: 2h
+        - { source: payment, value: { ride: r-1 }, timestamp: 2026-03-14T08:00:00Z }
+      expect:                    # of all steps together
+        emits: [{ sink: unpaid, key: r-1 }]
+        deadLetters: [{ reason: late }]
+
+The timestamp of an event that names none is the clock's. Advancing, sources that bring nothing
+become idle after `window.idle`, and when all are, event time goes on with the clock: windows close
+then. The result of a window whose handler asks for a retry is called again when its pause is over,
+and at the latest after the last step.
 
 Exit codes: 0 all cases hold, 1 one does not, 2 a manifest or a cases.yaml is invalid.")]
 pub struct Test {

@@ -2,6 +2,7 @@
 //! time, and a list where the brokers would be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -10,12 +11,14 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::cases::Ending;
+use super::cases::{Act, Case, Ending};
+use super::lane::Lane;
 use crate::codec;
 use crate::model::{Format, Function, KeySpec, Moment, Record, Shape, Source, StartAt, TimeSpec};
 use crate::pipeline::{Handler, OutRecord, Pass, Pipeline, Settled, Target, Writer};
 use crate::plugin::{self, Profile, Registry};
 use crate::runtime::Handlers;
+use crate::window::Open;
 
 /// Makes a fresh handler; `None` for a function of built-in steps.
 pub type Make<'a> = &'a dyn Fn() -> anyhow::Result<Option<Box<dyn Handler>>>;
@@ -40,12 +43,6 @@ pub enum PluginFrom {
 impl Tried {
     /// Loads the plugin of `function`, if it has one.
     pub fn load(function: &Arc<Function>, from: PluginFrom) -> anyhow::Result<Self> {
-        if function.window.is_some() {
-            bail!(
-                "windows cannot be tried event by event in this version; `tidemill dev {}` shows what they give",
-                function.file.parent().unwrap_or(&function.file).display()
-            );
-        }
         let folder = tempfile::tempdir().context("a folder for the plugin's copy")?;
         let mut function = Arc::clone(function);
         let spec = function.handler.as_ref();
@@ -79,54 +76,156 @@ impl Tried {
 pub struct Trial {
     function: Arc<Function>,
     pipeline: Pipeline,
+    /// When it began.
+    began_ms: i64,
+    /// How far its clock has come since, but for the millisecond that each event takes.
+    passed: Duration,
+    /// Where events are gathered, if the function has a window. It has a clock of its own.
+    lane: Option<Lane>,
 }
 
-/// What came of one event.
+/// What came of one step: of an event, or of what happened between two.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
-    /// How it ended.
-    pub settled: Settled,
+    /// How the event ended; of one that is gathered: whether it was. `None`: there was none.
+    pub settled: Option<Settled>,
     /// What it wrote, dead letters included.
     pub written: Vec<Written>,
+    /// The result of a window waits to be given again: what its handler said.
+    pub waiting: Option<String>,
+    /// The result of a window was out of attempts, and the manifest says to stop then: what its handler said.
+    pub stopped: Option<String>,
 }
 
 impl Trial {
-    /// Compiles `function` around `handler`.
-    pub fn new(function: &Arc<Function>, handler: Option<Box<dyn Handler>>) -> Self {
-        Self { function: Arc::clone(function), pipeline: Pipeline::new(Arc::clone(function), handler) }
+    /// Compiles `function` around `handler`; its clock begins at `began_ms`.
+    pub fn new(function: &Arc<Function>, handler: Option<Box<dyn Handler>>, began_ms: i64) -> Self {
+        let began = Moment { wall_ms: began_ms, elapsed: Duration::ZERO };
+        Self {
+            function: Arc::clone(function),
+            pipeline: Pipeline::new(Arc::clone(function), handler),
+            began_ms,
+            passed: Duration::ZERO,
+            lane: Lane::new(function, began),
+        }
     }
 
-    /// Another handler from the next event on.
-    pub fn set_handler(&mut self, handler: Option<Box<dyn Handler>>) {
-        self.pipeline.set_handler(handler);
+    /// Takes step `number` of `case`; after the last one nothing waits. What came of it in windows stays only if it is
+    /// kept.
+    pub fn take(&mut self, case: &Case, number: usize, make: Make<'_>) -> anyhow::Result<Delivery> {
+        let mut list = List::new(&self.function);
+        let mut settled = None;
+        match &case.given[number].act {
+            Act::Event(given) => {
+                let offset = i64::try_from(number).unwrap_or(i64::MAX);
+                let now = self.now(number);
+                let record = Record {
+                    topic: &self.function.sources[given.source].topic,
+                    partition: 0,
+                    offset,
+                    timestamp_ms: given.sample.timestamp_ms.unwrap_or(now.wall_ms),
+                    key: given.sample.key.as_deref(),
+                    value: given.sample.value.as_deref(),
+                    headers: &given.sample.borrowed_headers(),
+                };
+                let pass = Pass {
+                    source: given.source,
+                    record: &record,
+                    failed: given.failed,
+                    is_probe: false,
+                    now,
+                };
+                settled = Some(match &mut self.lane {
+                    None => self.pipeline.process(&pass, &mut list),
+                    Some(lane) => lane.event(&pass, &mut self.pipeline, &mut list),
+                });
+            }
+            Act::Advance(by) => match &mut self.lane {
+                None => self.passed += *by,
+                Some(lane) => lane.advance(*by, &mut self.pipeline, &mut list),
+            },
+            Act::Restart => {
+                self.pipeline = Pipeline::new(Arc::clone(&self.function), make()?);
+                if let Some(lane) = &mut self.lane {
+                    lane.restart(&mut self.pipeline, &mut list).context("the state cannot be restored")?;
+                }
+            }
+        }
+        if let Some(lane) = self.lane.as_mut().filter(|_| number + 1 == case.given.len()) {
+            lane.settle(&mut self.pipeline, &mut list);
+        }
+        Ok(list.delivery(settled))
     }
 
-    /// Delivers one record, of which `failed` calls came before.
-    pub fn deliver(&mut self, source: usize, record: &Record<'_>, failed: u32, now: Moment) -> Delivery {
-        let mut list = List { function: &self.function, written: Vec::new() };
-        let settled =
-            self.pipeline.process(&Pass { source, record, failed, is_probe: false, now }, &mut list);
-        Delivery { settled, written: list.written }
+    /// What the clock shows. Where nothing is gathered each event takes a millisecond.
+    fn now(&self, number: usize) -> Moment {
+        if let Some(lane) = &self.lane {
+            return lane.now();
+        }
+        let elapsed = self.passed + Duration::from_millis(number as u64);
+        let elapsed_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        Moment { wall_ms: self.began_ms.saturating_add(elapsed_ms), elapsed }
+    }
+
+    /// Delivers one record by itself, now.
+    pub fn deliver(&mut self, source: usize, record: &Record<'_>, now: Moment) -> Delivery {
+        let mut list = List::new(&self.function);
+        let pass = Pass { source, record, failed: 0, is_probe: false, now };
+        let settled = match &mut self.lane {
+            None => self.pipeline.process(&pass, &mut list),
+            Some(lane) => lane.event(&pass, &mut self.pipeline, &mut list),
+        };
+        list.delivery(Some(settled))
+    }
+
+    /// The windows that are open.
+    pub fn open(&self) -> Vec<Open<'_>> {
+        self.lane.as_ref().map(Lane::open).unwrap_or_default()
+    }
+
+    /// What came of the steps so far stays.
+    pub fn keep(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.keep();
+        }
+    }
+
+    /// What came of the last step is undone, as when a transaction is aborted: it comes again.
+    pub fn undo(&mut self, case: &Case, number: usize) {
+        match (&mut self.lane, &case.given[number].act) {
+            (Some(lane), _) => lane.undo(),
+            (None, Act::Advance(by)) => self.passed -= *by,
+            (None, _) => {}
+        }
+    }
+
+    /// Another handler goes on with the state as it was written. Of a restart nothing else is to be seen.
+    pub fn hand_over(&mut self, handler: Option<Box<dyn Handler>>) -> anyhow::Result<()> {
+        self.pipeline = Pipeline::new(Arc::clone(&self.function), handler);
+        self.lane.as_mut().map_or(Ok(()), Lane::reload).context("the state cannot be restored")
     }
 }
 
 impl Delivery {
     /// How it ended, in a word.
     pub fn ending(&self) -> Ending {
+        if self.stopped.is_some() {
+            return Ending::Stop;
+        }
         match self.settled {
-            Settled::Ok { .. } => Ending::Ok,
-            Settled::Skipped => Ending::Skip,
-            Settled::Filtered => Ending::Filtered,
-            Settled::DeadLetter { .. } => Ending::DeadLetter,
-            Settled::Retry { .. } => Ending::Retry,
-            Settled::Stop { .. } => Ending::Stop,
+            None | Some(Settled::Ok { .. }) => Ending::Ok,
+            Some(Settled::Skipped) => Ending::Skip,
+            Some(Settled::Filtered) => Ending::Filtered,
+            Some(Settled::DeadLetter { .. }) => Ending::DeadLetter,
+            Some(Settled::Retry { .. }) => Ending::Retry,
+            Some(Settled::Stop { .. }) => Ending::Stop,
         }
     }
 
-    /// The dead letter's reason.
+    /// The reason of the event's dead letter.
     pub fn reason(&self) -> Option<&'static str> {
         match &self.settled {
-            Settled::DeadLetter { reason, .. } => Some(reason.as_str()),
+            Some(Settled::DeadLetter { reason, .. }) => Some(reason.as_str()),
             _ => None,
         }
     }
@@ -134,15 +233,26 @@ impl Delivery {
     /// What went wrong.
     pub fn error(&self) -> Option<&str> {
         match &self.settled {
-            Settled::DeadLetter { error, .. } => Some(error),
-            Settled::Retry { message, .. } | Settled::Stop { message, .. } => Some(message),
-            _ => None,
+            Some(Settled::DeadLetter { error, .. }) => Some(error),
+            Some(Settled::Retry { message, .. } | Settled::Stop { message, .. }) => Some(message),
+            _ => self.stopped.as_deref(),
         }
     }
 
     /// What was written to sinks.
     pub fn outputs(&self) -> impl Iterator<Item = &Written> {
         self.written.iter().filter(|written| written.sink.is_some())
+    }
+
+    /// The dead letters, late events among them.
+    pub fn letters(&self) -> impl Iterator<Item = &Written> {
+        self.written.iter().filter(|written| written.sink.is_none())
+    }
+
+    /// The dead letters that windows became.
+    pub fn letters_of_windows(&self) -> impl Iterator<Item = &Written> {
+        // That of the event itself is the first: what it closes comes after it.
+        self.letters().skip(usize::from(matches!(self.settled, Some(Settled::DeadLetter { .. }))))
     }
 }
 
@@ -204,10 +314,48 @@ impl Serialize for Bytes {
     }
 }
 
-/// Keeps what the pipeline writes.
-struct List<'a> {
+impl Written {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().rev().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value.0.as_deref()?).ok())
+    }
+}
+
+/// Keeps what the pipeline writes, and what it says of windows.
+pub struct List<'a> {
     function: &'a Function,
     written: Vec<Written>,
+    /// Key and value of an event that was sent to the stitch topic.
+    sent: Option<(Vec<u8>, Vec<u8>)>,
+    waiting: Option<String>,
+    /// The function stops: why.
+    pub stopped: Option<String>,
+}
+
+impl<'a> List<'a> {
+    fn new(function: &'a Function) -> Self {
+        Self { function, written: Vec::new(), sent: None, waiting: None, stopped: None }
+    }
+
+    /// Notes what results came to.
+    pub fn note(&mut self, pipeline: &mut Pipeline) {
+        let given = pipeline.take_given();
+        if given.must_stop {
+            self.stopped.get_or_insert(given.error);
+        } else if !given.error.is_empty() {
+            self.waiting = Some(given.error);
+        }
+    }
+
+    /// What was sent to the stitch topic.
+    pub fn take_sent(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.sent.take()
+    }
+
+    fn delivery(self, settled: Option<Settled>) -> Delivery {
+        Delivery { settled, written: self.written, waiting: self.waiting, stopped: self.stopped }
+    }
 }
 
 /// CloudEvents attributes that are looked for; extensions come from the headers.
@@ -222,8 +370,15 @@ impl Writer for List<'_> {
                 (Some(sink.name.clone()), sink.topic.clone())
             }
             Target::DeadLetter => (None, self.function.delivery.dead_letter_topic.clone()),
-            // Windows are not tried event by event.
-            Target::Late | Target::Stitch => return,
+            Target::Late => {
+                let late = self.function.window.as_ref().and_then(|window| window.late_topic.as_ref());
+                (None, late.unwrap_or(&self.function.delivery.dead_letter_topic).clone())
+            }
+            Target::Stitch => {
+                let bytes = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+                self.sent = Some((bytes(out.key), bytes(out.value)));
+                return;
+            }
         };
         self.written.push(opened(sink, topic, out));
     }

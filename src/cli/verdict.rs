@@ -1,56 +1,36 @@
 //! Runs a case and says what is not as it should be.
 //!
-//! Each case runs three times: plainly, with every event delivered twice, and with a fresh handler for
-//! every event. The plain run is held against the expectation, the others against the plain run: where
-//! they differ, the handler keeps something that a redelivery or a restart would betray.
+//! Each case runs three times: plainly, with every step taken twice, and with a fresh handler for every step. The plain run
+//! is held against the expectation, the others against the plain run: where they differ, the handler keeps something that
+//! a redelivery or a restart would betray. What is gathered in windows is rolled back before a step comes again, and read
+//! from the state that was written by each fresh handler.
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cases::{Case, Expect, ExpectedEmit, Given};
+use super::cases::{Act, Case, Ending, Expect, ExpectedEmit, ExpectedLetter};
 use super::trial::{Delivery, Make, Trial, Written};
-use crate::model::{Function, Moment, Record};
-
-/// 2026-01-01T00:00:00Z, when every case begins.
-pub const START_MS: i64 = 1_767_225_600_000;
+use crate::model::Function;
 
 /// What is wrong with a case, one finding a line; nothing if it is as it should be. An error: no
 /// handler can be made.
 pub fn judge(function: &Arc<Function>, make: Make<'_>, case: &Case) -> anyhow::Result<Vec<String>> {
     let plain = plain_run(function, make, case)?;
-    let mut findings = unexpected(&case.expect, &plain);
+    let mut findings = unexpected(case, &plain);
     findings.extend(hidden_state(function, make, case, &plain)?);
     Ok(findings)
 }
 
 fn plain_run(function: &Arc<Function>, make: Make<'_>, case: &Case) -> anyhow::Result<Vec<Delivery>> {
-    let mut trial = Trial::new(function, make()?);
-    Ok(case
-        .given
-        .iter()
-        .enumerate()
-        .map(|(number, given)| deliver(&mut trial, function, number, given))
-        .collect())
-}
-
-/// Event `number` of a case, at its place in virtual time: one millisecond after the one before.
-fn deliver(trial: &mut Trial, function: &Function, number: usize, given: &Given) -> Delivery {
-    let elapsed_ms = i64::try_from(number).unwrap_or(i64::MAX);
-    let now =
-        Moment { wall_ms: START_MS + elapsed_ms, elapsed: Duration::from_millis(elapsed_ms.unsigned_abs()) };
-    let record = Record {
-        topic: &function.sources[given.source].topic,
-        partition: 0,
-        offset: elapsed_ms,
-        timestamp_ms: given.sample.timestamp_ms.unwrap_or(now.wall_ms),
-        key: given.sample.key.as_deref(),
-        value: given.sample.value.as_deref(),
-        headers: &given.sample.borrowed_headers(),
-    };
-    trial.deliver(given.source, &record, given.failed, now)
+    let mut trial = Trial::new(function, make()?, case.at_ms);
+    let mut deliveries = Vec::new();
+    for number in 0..case.given.len() {
+        deliveries.push(trial.take(case, number, make)?);
+        trial.keep();
+    }
+    Ok(deliveries)
 }
 
 fn hidden_state(
@@ -59,31 +39,57 @@ fn hidden_state(
     case: &Case,
     plain: &[Delivery],
 ) -> anyhow::Result<Option<String>> {
-    let mut twice = Trial::new(function, make()?);
-    let mut fresh = Trial::new(function, None);
-    for (number, (given, first)) in case.given.iter().zip(plain).enumerate() {
-        for _ in 0..2 {
-            let again = deliver(&mut twice, function, number, given);
+    let mut twice = Trial::new(function, make()?, case.at_ms);
+    let mut fresh = Trial::new(function, None, case.at_ms);
+    let has_handler = function.handler.is_some();
+    for (number, first) in plain.iter().enumerate() {
+        let betrayed = |how: &str, again: &Delivery| {
+            let step = label(case, number).unwrap_or_else(|| format!("event {}", number + 1));
+            Ok(Some(betrayed(&step, how, (first, again), has_handler)))
+        };
+        for is_again in [false, true] {
+            if is_again {
+                twice.undo(case, number);
+            }
+            let again = twice.take(case, number, make)?;
             if again != *first {
-                return Ok(Some(betrayed(number, "when events are delivered twice", first, &again)));
+                return betrayed("when events are delivered twice", &again);
             }
         }
-        fresh.set_handler(make()?);
-        let elsewhere = deliver(&mut fresh, function, number, given);
+        twice.keep();
+        fresh.hand_over(make()?)?;
+        let elsewhere = fresh.take(case, number, make)?;
         if elsewhere != *first {
-            return Ok(Some(betrayed(number, "in a fresh handler", first, &elsewhere)));
+            return betrayed("in a fresh handler", &elsewhere);
         }
+        fresh.keep();
     }
     Ok(None)
 }
 
-fn betrayed(number: usize, how: &str, first: &Delivery, other: &Delivery) -> String {
+fn betrayed(step: &str, how: &str, (first, other): (&Delivery, &Delivery), has_handler: bool) -> String {
     let (before, after) = (told(first), told(other));
+    let lines = format!("\n  at first: {before}\n  then:     {after}");
+    if !has_handler {
+        return format!("{step} gives something else {how}, and there is no handler: report this{lines}");
+    }
     format!(
-        "state hidden in the handler: event {} gives something else {how}; what `self` keeps is lost on a restart \
-         and not shared between workers\n  at first: {before}\n  then:     {after}",
-        number + 1
+        "state hidden in the handler: {step} gives something else {how}; what `self` keeps is lost on a restart \
+         and not shared between workers{lines}"
     )
+}
+
+/// How findings call a step; `None`: it is the only one.
+fn label(case: &Case, number: usize) -> Option<String> {
+    let is_plain = case.given.iter().all(|step| matches!(step.act, Act::Event(_)) && step.expect.is_none());
+    let step = match case.given[number].act {
+        _ if is_plain && case.given.len() == 1 => return None,
+        _ if is_plain => return Some(format!("event {}", number + 1)),
+        Act::Event(_) => "event",
+        Act::Advance(_) => "advance",
+        Act::Restart => "restart",
+    };
+    Some(format!("given[{number}] ({step})"))
 }
 
 /// A delivery in one line.
@@ -92,44 +98,92 @@ fn told(delivery: &Delivery) -> String {
     if let Some(error) = delivery.error() {
         let _ = write!(text, " ({error})");
     }
-    for written in delivery.outputs() {
+    if let Some(message) = &delivery.waiting {
+        let _ = write!(text, " (waits: {message})");
+    }
+    for written in delivery.outputs().chain(delivery.letters_of_windows()) {
         let _ = write!(text, " {}", summary(written));
     }
     text
 }
 
-/// An output in one line.
+/// An output, or a dead letter, in one line.
 fn summary(written: &Written) -> String {
-    let sink = written.sink.as_deref().unwrap_or("dead letter");
-    format!("{sink}: {} = {}", written.key.text(), written.value.json())
+    let what = match &written.sink {
+        Some(sink) => sink.clone(),
+        None => {
+            let of = |name| written.header(name).unwrap_or_default();
+            format!("dead letter ({}: {})", of("tidemill-reason"), of("tidemill-error"))
+        }
+    };
+    format!("{what}: {} = {}", written.key.text(), written.value.json())
 }
 
 /// Where `deliveries` are not as expected.
-fn unexpected(expect: &Expect, deliveries: &[Delivery]) -> Vec<String> {
+fn unexpected(case: &Case, deliveries: &[Delivery]) -> Vec<String> {
     let mut findings = Vec::new();
-    let is_one = deliveries.len() == 1;
-    for (number, delivery) in deliveries.iter().enumerate() {
-        let event = if is_one { String::new() } else { format!("event {}: ", number + 1) };
-        let (ending, error) = (delivery.ending(), delivery.error().unwrap_or_default());
-        if ending != expect.outcome {
-            let because = if error.is_empty() { String::new() } else { format!(" ({error})") };
-            findings.push(format!(
-                "{event}outcome: expected {}, got {}{because}",
-                expect.outcome.as_str(),
-                ending.as_str()
-            ));
-            continue;
+    let whole = &case.expect;
+    let tells_by_step = case.given.iter().flat_map(|step| &step.expect).any(Expect::tells_outputs);
+    let none = Expect { emits: Some(Vec::new()), ..Expect::default() };
+    for (number, (step, delivery)) in case.given.iter().zip(deliveries).enumerate() {
+        let at = label(case, number).map_or(String::new(), |label| format!("{label}: "));
+        let mut found = Vec::new();
+        let own = step.expect.as_ref();
+        let is_listed = own.is_some_and(|own| own.dead_letters.is_some()) || whole.dead_letters.is_some();
+        let ends = match (own.filter(|own| own.outcome.is_some()), &step.act) {
+            (Some(own), _) => own,
+            (None, Act::Event(_)) => whole,
+            (None, _) => &Expect::default(),
+        };
+        compare_ending(ends, delivery, is_listed, &mut found);
+        match own.filter(|own| own.tells_outputs()) {
+            Some(own) => compare_outputs(own, std::slice::from_ref(delivery), &mut found),
+            None if tells_by_step && !whole.tells_outputs() => {
+                compare_outputs(&none, std::slice::from_ref(delivery), &mut found);
+            }
+            None => {}
         }
-        let reason = expect.reason.map(|reason| reason.as_str());
-        if let (Some(expected), Some(found)) = (reason, delivery.reason())
-            && expected != found
-        {
-            findings.push(format!("{event}reason: expected {expected}, got {found} ({error})"));
+        match own.and_then(|own| own.dead_letters.as_ref()) {
+            Some(letters) => compare_letters(letters, std::slice::from_ref(delivery), &mut found),
+            None if !is_listed => {
+                let letters = delivery.letters_of_windows();
+                found.extend(letters.map(|letter| format!("deadLetters: not expected: {}", summary(letter))));
+            }
+            None => {}
         }
-        if let Some(part) = expect.error.as_deref().filter(|part| !error.contains(part)) {
-            findings.push(format!("{event}error: expected one with {part:?}, got {error:?}"));
-        }
+        findings.extend(found.into_iter().map(|finding| format!("{at}{finding}")));
     }
+    compare_outputs(whole, deliveries, &mut findings);
+    if let Some(letters) = &whole.dead_letters {
+        compare_letters(letters, deliveries, &mut findings);
+    }
+    findings
+}
+
+/// How an event ended. One whose dead letter is listed need not say so besides.
+fn compare_ending(expect: &Expect, delivery: &Delivery, is_listed: bool, findings: &mut Vec<String>) {
+    let (ending, error) = (delivery.ending(), delivery.error().unwrap_or_default());
+    if expect.outcome.is_none() && is_listed && ending == Ending::DeadLetter {
+        return;
+    }
+    let outcome = expect.outcome.unwrap_or_default();
+    if ending != outcome {
+        let because = if error.is_empty() { String::new() } else { format!(" ({error})") };
+        findings.push(format!("outcome: expected {}, got {}{because}", outcome.as_str(), ending.as_str()));
+        return;
+    }
+    let reason = expect.reason.map(|reason| reason.as_str());
+    if let (Some(expected), Some(found)) = (reason, delivery.reason())
+        && expected != found
+    {
+        findings.push(format!("reason: expected {expected}, got {found} ({error})"));
+    }
+    if let Some(part) = expect.error.as_deref().filter(|part| !error.contains(part)) {
+        findings.push(format!("error: expected one with {part:?}, got {error:?}"));
+    }
+}
+
+fn compare_outputs(expect: &Expect, deliveries: &[Delivery], findings: &mut Vec<String>) {
     let outputs: Vec<&Written> = deliveries.iter().flat_map(Delivery::outputs).collect();
     if let Some(count) = expect.count.filter(|count| expect.emits.is_none() && *count != outputs.len()) {
         findings.push(format!("count: expected {count} outputs, got {}", outputs.len()));
@@ -138,7 +192,7 @@ fn unexpected(expect: &Expect, deliveries: &[Delivery]) -> Vec<String> {
     if let Some(emits) = &expect.emits {
         for (index, expected) in emits.iter().enumerate() {
             match outputs.get(index) {
-                Some(written) => compare_emit(index, expected, written, &mut findings),
+                Some(written) => compare_emit(index, expected, written, findings),
                 None => findings.push(format!("emits[{index}]: expected an output, got none")),
             }
         }
@@ -147,7 +201,41 @@ fn unexpected(expect: &Expect, deliveries: &[Delivery]) -> Vec<String> {
             more.map(|(index, written)| format!("emits[{index}]: not expected: {}", summary(written))),
         );
     }
-    findings
+}
+
+fn compare_letters(letters: &[ExpectedLetter], deliveries: &[Delivery], findings: &mut Vec<String>) {
+    let found: Vec<&Written> = deliveries.iter().flat_map(Delivery::letters).collect();
+    for (index, expected) in letters.iter().enumerate() {
+        let at = format!("deadLetters[{index}]");
+        let Some(letter) = found.get(index) else {
+            findings.push(format!("{at}: expected a dead letter, got none"));
+            continue;
+        };
+        let mut differ = |part: &str, expected: &dyn Display, found: &dyn Display| {
+            findings.push(format!("{at}.{part}: expected {expected}, got {found}"));
+        };
+        let of = |name| letter.header(name).unwrap_or_default();
+        let (reason, error) = (of("tidemill-reason"), of("tidemill-error"));
+        if let Some(expected) = expected.reason.filter(|expected| expected.as_str() != reason) {
+            differ("reason", &expected.as_str(), &format_args!("{reason} ({error})"));
+        }
+        if let Some(part) = expected.error.as_ref().filter(|part| !error.contains(*part)) {
+            differ("error", &format_args!("one with {part:?}"), &format_args!("{error:?}"));
+        }
+        if let Some(topic) = expected.topic.as_ref().filter(|topic| **topic != letter.topic) {
+            differ("topic", topic, &letter.topic);
+        }
+        if let Some(key) = expected.key.as_ref().filter(|key| **key != letter.key.text()) {
+            differ("key", key, &letter.key.text());
+        }
+        if let Some(value) = &expected.value {
+            compare_value(value, letter, &mut differ);
+        }
+    }
+    let more = found.iter().enumerate().skip(letters.len());
+    findings.extend(
+        more.map(|(index, letter)| format!("deadLetters[{index}]: not expected: {}", summary(letter))),
+    );
 }
 
 fn compare_emit(index: usize, expected: &ExpectedEmit, written: &Written, findings: &mut Vec<String>) {
@@ -179,16 +267,24 @@ fn compare_emit(index: usize, expected: &ExpectedEmit, written: &Written, findin
         }
     }
     if let Some(value) = &expected.value {
-        let found = match value {
-            // A JSON string may stand for itself or, as in samples, for the characters in it.
-            Value::String(_) if written.value.text() == *value => value.clone(),
-            _ => written.value.json(),
-        };
-        if written.value.0.is_none() != value.is_null() {
-            differ("value", value, &written.value.text());
-        } else {
-            compare_json("value", value, &found, &mut differ);
-        }
+        compare_value(value, written, &mut differ);
+    }
+}
+
+fn compare_value(
+    value: &Value,
+    written: &Written,
+    differ: &mut impl FnMut(&str, &dyn Display, &dyn Display),
+) {
+    let found = match value {
+        // A JSON string may stand for itself or, as in samples, for the characters in it.
+        Value::String(_) if written.value.text() == *value => value.clone(),
+        _ => written.value.json(),
+    };
+    if written.value.0.is_none() != value.is_null() {
+        differ("value", value, &written.value.text());
+    } else {
+        compare_json("value", value, &found, differ);
     }
 }
 

@@ -17,6 +17,7 @@
 mod aligned;
 mod cell;
 mod entry;
+mod open;
 mod pending;
 mod progress;
 mod result;
@@ -33,6 +34,7 @@ pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
+pub use open::Open;
 use pending::{Orphans, Waiting};
 pub use pending::{Pending, Verdict};
 pub use progress::{Part, Progress};

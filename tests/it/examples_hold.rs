@@ -39,7 +39,16 @@ fn the_cases_of_every_example_hold() {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     let report: Value = serde_json::from_str(&stdout).expect("one JSON document");
-    for name in ["echo", "flights", "payment-screen", "reminders", "ride-receipts"] {
+    for name in [
+        "billing",
+        "carpool",
+        "echo",
+        "flights",
+        "payment-screen",
+        "reminders",
+        "ride-loyalty",
+        "ride-receipts",
+    ] {
         let tested = report["functions"].as_array().unwrap().iter();
         let tested = tested.clone().find(|tested| tested["function"] == format!("default/{name}"));
         let cases =
@@ -86,6 +95,44 @@ fn invalid_cases_are_refused_before_anything_is_built() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     let place = format!("{}:4: cases[0].expect.outcom:", folder.path().join("cases.yaml").display());
     assert_eq!(stderr, format!("{place} unknown key, did you mean `outcome`?\n"));
+}
+
+#[test]
+fn the_sequence_in_the_readme_holds_for_billing() {
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
+    let mut blocks = readme.split("```yaml\n").filter_map(|rest| Some(rest.split_once("```")?.0));
+    let cases = blocks.find(|block| block.contains("advance:")).expect("a case with a sequence");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(example("billing").join("function.yaml"), folder.path().join("function.yaml")).unwrap();
+    for (cases, code) in [(cases.to_owned(), 0), (cases.replace("advance: 59m", "advance: 61m"), 1)] {
+        std::fs::write(folder.path().join("cases.yaml"), cases).unwrap();
+        let output = tidemill(&["test", folder.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+    }
+}
+
+#[test]
+fn invoke_shows_the_windows_of_an_event() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("event.json");
+    let sample = sample("billing");
+    std::fs::write(&file, sample.lines().next().expect("an event")).unwrap();
+    let arguments = ["invoke", "functions/billing", "--event", file.to_str().unwrap()];
+    let output = tidemill(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "default/billing: ok\n  is in the window of `r-3001`: 2026-03-14T08:15:00Z to 2026-03-14T09:15:00Z, closes when \
+         event time comes to 2026-03-14T09:15:00.001Z\n  gives its result as soon as it has `payment`\n  \
+         would emit nothing yet\n"
+    );
+    let output = tidemill(&[&arguments[..], &["--output", "json"]].concat());
+    let shown: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+    assert_eq!(
+        shown["windows"],
+        serde_json::json!([{ "key": "r-3001", "start": 1773476100000i64, "end": 1773479700000i64, "closesAt": 1773479700001i64 }])
+    );
 }
 
 /// What became of `lines`: how many events ended how, and how many records each topic got.

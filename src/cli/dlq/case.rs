@@ -160,7 +160,7 @@ mod tests {
             let text = format!("cases:\n{}", render(&Letter::of(&record, "default/f").unwrap(), &function()));
             let cases = cases::parse(Path::new("cases.yaml"), &text, &function());
             let given = match &cases {
-                Ok(cases) => &cases[0].given[0],
+                Ok(cases) => cases[0].given[0].event().expect("an event"),
                 Err(errors) => return Err(TestCaseError::fail(format!("{errors}\n{text}"))),
             };
             prop_assert_eq!(given.source, 1);

@@ -257,7 +257,7 @@ fn reads_back(skeleton: &Skeleton, value: &Value) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let expected = cases[0].expect.emits.as_deref().and_then(|emits| emits[0].value.as_ref());
-    let given = cases[0].given[0].sample.value.as_deref().unwrap_or_default();
+    let given = cases[0].given[0].event().and_then(|given| given.sample.value.as_deref()).unwrap_or_default();
     let is_given = match value {
         Value::String(text) if skeleton.body == Body::Text => given == text.as_bytes(),
         value => serde_json::from_slice::<Value>(given).is_ok_and(|given| given == *value),
