@@ -23,6 +23,7 @@ mod result;
 mod session;
 mod sliding;
 mod stitch;
+mod view;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use progress::{Part, Progress};
 use result::Span;
 pub use result::{Fired, Members, Why};
 use serde::{Deserialize, Serialize};
+pub use view::Open;
 
 use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowSpec};
 
