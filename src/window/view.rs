@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::model::{AggregateOp, AggregateSpec, Fire, StitchSpec, WindowKind, WindowSpec};
-    use crate::window::{Arrival, Field, Number, Place, Verdict};
+    use crate::window::{Arrival, Damaged, FORGOTTEN, Field, Number, Place, Verdict};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -187,6 +187,29 @@ mod tests {
         add(&mut windows, "ride", (1, 600, 1));
         let open = windows.open_of(b"ride");
         assert_eq!(open.iter().map(|open| open.bounds.0).collect::<Vec<_>>(), [700]);
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_restored_whatever_it_was_of() {
+        let tumbling = |seconds| WindowKind::Tumbling { size: SECOND * seconds };
+        let mut written = windows(tumbling(1), Fire::Close, true);
+        add(&mut written, "ada", (0, 100, 1));
+        let mut entries = Vec::new();
+        written.changes(|key, value| entries.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+        let restored = |seconds, entries: &[(Vec<u8>, Option<Vec<u8>>)]| {
+            let mut windows = windows(tumbling(seconds), Fire::Close, true);
+            entries.iter().for_each(|(key, value)| windows.restore(key, value.as_deref()));
+            windows.restored().map(|()| windows.open_of(b"ada").len())
+        };
+        assert_eq!(restored(1, &entries), Ok(1));
+        assert!(matches!(restored(2, &entries), Err(Damaged::Other { .. })));
+        entries.push((b"?".to_vec(), Some(Vec::new())));
+        assert!(matches!(restored(1, &entries), Err(Damaged::Broken(_))));
+        entries.push((FORGOTTEN.to_vec(), None));
+        assert_eq!((restored(1, &entries), restored(2, &entries)), (Ok(0), Ok(0)));
+        add(&mut written, "ada", (0, 200, 2));
+        written.changes(|key, value| entries.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+        assert_eq!(restored(1, &entries), Ok(1), "what comes after it counts");
     }
 
     #[test]
