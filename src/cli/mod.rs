@@ -30,6 +30,7 @@ mod test;
 mod tick;
 mod trial;
 mod verdict;
+mod why;
 
 pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
@@ -83,6 +84,7 @@ enum Verb {
     Run(run::Run),
     Tail(tail::TailArgs),
     Test(test::Test),
+    Why(why::Why),
 }
 
 /// One function.
@@ -140,6 +142,7 @@ impl Cli {
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Test(test) => test.run(&self.global),
+            Verb::Why(why) => why.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),

@@ -36,5 +36,6 @@ mod traces;
 mod transactional_source;
 mod turmoil;
 mod watch;
+mod why;
 mod windows;
 mod zombie;

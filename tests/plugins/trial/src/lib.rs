@@ -13,7 +13,7 @@
 //! An event without any of these goes on as it came. With `calls` in its config it adds a line
 //! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
 //! of its config is there, all calls fail. With `mended: true` it rejects nothing any more, as if its author had mended
-//! it.
+//! it. A window that gives its result goes on as how many events it has.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,7 +21,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidemill_sdk::{Context, Done, Event, Failure, Handler, OrFail as _, Out, Outcome, Setup};
+use tidemill_sdk::{
+    Context, Done, Event, Failure, Handler, OnWindow, OrFail as _, Out, Outcome, Setup, Window,
+};
 
 #[derive(Deserialize)]
 struct Config {
@@ -81,6 +83,16 @@ impl Handler for Trial {
             out = out.at(ctx.now_ms() + ahead as i64);
         }
         ctx.send(out)?;
+        Ok(Done::Ok)
+    }
+}
+
+impl OnWindow for Trial {
+    fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+        if self.outage.as_ref().is_some_and(|file| file.exists()) {
+            return Err(Failure::retry("the database is away"));
+        }
+        ctx.emit_bytes(window.key(), window.events().len().to_string().as_bytes())?;
         Ok(Done::Ok)
     }
 }
