@@ -22,6 +22,7 @@ mod invoke;
 mod lag;
 pub mod new;
 mod produce;
+mod reset;
 mod run;
 pub mod sample;
 mod scan;
@@ -80,6 +81,7 @@ enum Verb {
     New(new::New),
     Pause(control::Pause),
     Produce(produce::ProduceArgs),
+    Reset(reset::Reset),
     Resume(control::Resume),
     Run(run::Run),
     Tail(tail::TailArgs),
@@ -138,6 +140,7 @@ impl Cli {
             Verb::New(new) => new.run(&self.global),
             Verb::Pause(pause) => pause.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
+            Verb::Reset(reset) => reset.run(&self.global),
             Verb::Resume(resume) => resume.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),

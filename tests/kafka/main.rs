@@ -25,6 +25,7 @@ mod new_from_topic;
 mod pause;
 mod rebalance;
 mod refused_outputs;
+mod reset;
 mod retries;
 mod schedule;
 mod scripts;
