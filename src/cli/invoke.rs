@@ -19,7 +19,7 @@ use crate::kafka::{Partition, read_one};
 use crate::manifest;
 use crate::model::{Clock, Fire, Function, Record, SystemClock, WindowKind, WindowSpec, own_headers};
 use crate::pipeline::Settled;
-use crate::window::Open;
+use crate::window::OpenWindow;
 
 /// How long the broker may take to hand over an event.
 const READ_WITHIN: Duration = Duration::from_secs(15);
@@ -178,7 +178,7 @@ fn read_at(global: &Global, partition: &Partition, offset: i64) -> anyhow::Resul
     Ok(Found { sample, partition: partition.partition, offset })
 }
 
-fn as_json(function: &Function, delivery: &Delivery, open: &[Open<'_>]) -> Value {
+fn as_json(function: &Function, delivery: &Delivery, open: &[OpenWindow<'_>]) -> Value {
     let mut json = json!({
         "function": function.name.to_string(),
         "outcome": delivery.ending().as_str(),
@@ -205,7 +205,7 @@ fn as_json(function: &Function, delivery: &Delivery, open: &[Open<'_>]) -> Value
         put("waits", message.as_str().into());
     }
     if function.window.is_some() {
-        let window = |open: &Open<'_>| {
+        let window = |open: &OpenWindow<'_>| {
             json!({
                 "key": String::from_utf8_lossy(open.key),
                 "start": open.bounds.0,
@@ -218,7 +218,7 @@ fn as_json(function: &Function, delivery: &Delivery, open: &[Open<'_>]) -> Value
     json
 }
 
-fn print_text(function: &Function, source: usize, delivery: &Delivery, open: &[Open<'_>]) {
+fn print_text(function: &Function, source: usize, delivery: &Delivery, open: &[OpenWindow<'_>]) {
     let ending = delivery.ending();
     match (delivery.reason(), delivery.error()) {
         (Some(reason), Some(error)) => println!("{}: {} ({reason}): {error}", function.name, ending.as_str()),
@@ -251,7 +251,7 @@ fn print_text(function: &Function, source: usize, delivery: &Delivery, open: &[O
 }
 
 /// Whose window it is, from when to when, and when it closes.
-fn window_text(spec: &WindowSpec, open: &Open<'_>) -> String {
+fn window_text(spec: &WindowSpec, open: &OpenWindow<'_>) -> String {
     let key = String::from_utf8_lossy(open.key);
     let (start, end) = (time_text(open.bounds.0), time_text(open.bounds.1));
     match (spec.kind, open.closes_at_ms) {

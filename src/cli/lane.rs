@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::trial::List;
 use crate::model::{Function, Moment, NoHeaders, Record, WindowSpec};
 use crate::pipeline::{Pass, Pipeline, Settled, back_off};
-use crate::window::{Damaged, Open, Part, Windows};
+use crate::window::{Damaged, OpenWindow, Part, Windows};
 
 /// Between the two ends of what jitter may do to a pause.
 const NO_JITTER: f64 = 0.5;
@@ -101,8 +101,8 @@ impl Lane {
     }
 
     /// The windows that are open.
-    pub fn open(&self) -> Vec<Open<'_>> {
-        self.windows.open()
+    pub fn open(&self) -> Vec<OpenWindow<'_>> {
+        self.windows.all_open()
     }
 
     /// An event comes, of one of the sources.
@@ -195,9 +195,9 @@ impl Lane {
     pub fn reload(&mut self) -> Result<(), Damaged> {
         let mut windows = empty(&self.function, &self.spec, self.times.watermark_ms);
         for (key, value) in &self.state {
-            windows.restore(key, value.as_deref())?;
+            windows.restore(key, value.as_deref());
         }
-        windows.restored();
+        windows.restored()?;
         self.windows = windows;
         Ok(())
     }

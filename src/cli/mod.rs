@@ -23,6 +23,7 @@ mod lag;
 mod lane;
 pub mod new;
 mod produce;
+mod reset;
 mod run;
 pub mod sample;
 mod scan;
@@ -31,6 +32,7 @@ mod test;
 mod tick;
 mod trial;
 mod verdict;
+mod why;
 
 pub use connect::{DEV_BROKER_FILE, cluster, cluster_or_dev, dev_broker_file};
 
@@ -80,10 +82,12 @@ enum Verb {
     New(new::New),
     Pause(control::Pause),
     Produce(produce::ProduceArgs),
+    Reset(reset::Reset),
     Resume(control::Resume),
     Run(run::Run),
     Tail(tail::TailArgs),
     Test(test::Test),
+    Why(why::Why),
 }
 
 /// One function.
@@ -137,10 +141,12 @@ impl Cli {
             Verb::New(new) => new.run(&self.global),
             Verb::Pause(pause) => pause.run(&self.global),
             Verb::Produce(args) => args.run(&self.global),
+            Verb::Reset(reset) => reset.run(&self.global),
             Verb::Resume(resume) => resume.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Test(test) => test.run(&self.global),
+            Verb::Why(why) => why.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {
             Ok(code) => Ok(code),

@@ -18,7 +18,7 @@ use crate::model::{Format, Function, KeySpec, Moment, Record, Shape, Source, Sta
 use crate::pipeline::{Handler, OutRecord, Pass, Pipeline, Settled, Target, Writer};
 use crate::plugin::{self, Profile, Registry};
 use crate::runtime::Handlers;
-use crate::window::Open;
+use crate::window::OpenWindow;
 
 /// Makes a fresh handler; `None` for a function of built-in steps.
 pub type Make<'a> = &'a dyn Fn() -> anyhow::Result<Option<Box<dyn Handler>>>;
@@ -179,7 +179,7 @@ impl Trial {
     }
 
     /// The windows that are open.
-    pub fn open(&self) -> Vec<Open<'_>> {
+    pub fn open(&self) -> Vec<OpenWindow<'_>> {
         self.lane.as_ref().map(Lane::open).unwrap_or_default()
     }
 

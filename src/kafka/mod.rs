@@ -25,6 +25,6 @@ pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
 pub use error::{Code, Error};
-pub use partition::{Commit, Committed, Partition};
+pub use partition::{Commit, Committed, Partition, partition_of_key};
 pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
 pub use read::read_one;

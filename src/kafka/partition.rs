@@ -45,6 +45,31 @@ pub struct Commit {
     pub metadata: String,
 }
 
+/// The partition, of so many, in which producers put a key that partition as Java's does by default: all of Tidemill's.
+pub fn partition_of_key(key: &[u8], partitions: u32) -> i32 {
+    ((murmur2(key) & 0x7fff_ffff) % partitions.max(1)) as i32
+}
+
+/// Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ data.len() as u32;
+    let (words, rest) = data.as_chunks::<4>();
+    for word in words {
+        let mut mixed = u32::from_le_bytes(*word).wrapping_mul(M);
+        mixed = (mixed ^ (mixed >> 24)).wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ mixed;
+    }
+    if !rest.is_empty() {
+        for (place, byte) in rest.iter().enumerate() {
+            hash ^= u32::from(*byte) << (8 * place);
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
 pub(super) fn list<'a>(
     partitions: impl IntoIterator<Item = (&'a Partition, Offset)>,
 ) -> Result<TopicPartitionList, Error> {
@@ -126,4 +151,26 @@ fn partition_of(element: &sys::rd_kafka_topic_partition_t) -> Partition {
     // SAFETY: `topic` is a C string that lives as long as the list.
     let topic = unsafe { std::ffi::CStr::from_ptr(element.topic) };
     Partition { topic: topic.to_string_lossy().into_owned(), partition: element.partition }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cases of Kafka's own `UtilsTest.testMurmur2`.
+    #[test]
+    fn keys_are_hashed_as_java_hashes_them() {
+        for (key, hash) in [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
+        }
+        assert_eq!(partition_of_key(b"foobar", 1), 0);
+        assert_eq!(partition_of_key(b"abc", 10), 7);
+    }
 }

@@ -6,7 +6,8 @@
 //! | key | `w` and the window's start, or `e` and the event's time, source, partition, offset, as big-endian numbers; then the function's key |
 //! | | or `p` and the number of a result that waits, or `q`, that number and the place of one of its events |
 //! | | or `t` alone: how far source partitions have come |
-//! | | or `s` alone: what kind of windows these are, as JSON, so that state meets no manifest that reads it otherwise |
+//! | | or `s` alone: what kind of windows these are, as JSON, so that state meets no manifest that reads it otherwise; |
+//! | | without a value it gives up all entries before it, readable or not |
 //! | value | the version (1), then what it is of in postcard's form (<https://postcard.jamesmunns.com/wire-format>); null: it is gone |
 
 use thiserror::Error;

@@ -24,6 +24,7 @@ mod result;
 mod session;
 mod sliding;
 mod stitch;
+mod view;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,17 +35,22 @@ pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
-pub use open::Open;
+pub use open::OpenWindow;
 use pending::{Orphans, Waiting};
 pub use pending::{Pending, Verdict};
 pub use progress::{Part, Progress};
 use result::Span;
 pub use result::{Fired, Members, Why};
 use serde::{Deserialize, Serialize};
+pub use view::Open;
 
 use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowSpec};
 
 type Key = Arc<[u8]>;
+
+/// The key whose entry says, without a value, that all entries before it are given up: it names the kind of windows that
+/// they are of. Those that are written later begin with it again.
+pub const FORGOTTEN: &[u8] = entry::SHAPE;
 
 /// No deadline.
 const NEVER: i64 = i64::MAX;
@@ -327,6 +333,8 @@ pub struct Windows {
     /// Results that their handler did not take.
     waiting: Waiting,
     orphans: Orphans,
+    /// The first entry that could not be restored.
+    damaged: Option<Damaged>,
     /// Of a lane that several source partitions feed.
     progress: Option<Progress>,
     committed_progress: Option<Progress>,
@@ -348,6 +356,7 @@ impl Windows {
             is_shape_written: false,
             waiting: Waiting::default(),
             orphans: Orphans::new(),
+            damaged: None,
             progress: None,
             committed_progress: None,
             is_progress_dirty: false,
@@ -594,9 +603,28 @@ impl Windows {
         self.watermark_ms = self.committed_watermark_ms;
     }
 
-    /// Takes up what an earlier run wrote: one entry of [`Windows::changes`], the newest of its key. Nothing of it is to
-    /// be written again.
-    pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Damaged> {
+    /// Takes up what an earlier run wrote: one entry of [`Windows::changes`], in the order of the topic. Nothing of it is to
+    /// be written again. Whether it can be read is said in the end: what is of no use may have been given up later.
+    pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if key == FORGOTTEN && value.is_none() {
+            return self.forget_all();
+        }
+        if let Err(damaged) = self.take_up(key, value) {
+            self.damaged.get_or_insert(damaged);
+        }
+    }
+
+    /// Everything that was read so far was given up.
+    fn forget_all(&mut self) {
+        self.keys.clear();
+        self.due.clear();
+        self.waiting = Waiting::default();
+        self.orphans.clear();
+        self.progress = self.progress.take().map(|progress| Progress::new(progress.sources()));
+        (self.committed_progress, self.damaged, self.is_shape_written) = (None, None, false);
+    }
+
+    fn take_up(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Damaged> {
         if key == entry::SHAPE {
             let written = String::from_utf8_lossy(value.unwrap_or_default());
             self.is_shape_written = true;
@@ -631,13 +659,17 @@ impl Windows {
         entry.put_into(&mut owner.held, self.rules.ops.len())
     }
 
-    /// All entries are restored.
-    pub fn restored(&mut self) {
+    /// All entries are restored. An error: one that counts cannot be read.
+    pub fn restored(&mut self) -> Result<(), Damaged> {
+        if let Some(damaged) = self.damaged.take() {
+            return Err(damaged);
+        }
         self.waiting.restored(std::mem::take(&mut self.orphans));
         self.keys.retain(|_, owner| !owner.held.is_empty());
         let keys: Vec<Key> = self.keys.keys().cloned().collect();
         self.bytes = self.keys.iter().map(|(key, owner)| KEY_OVERHEAD + key.len() + owner.held.bytes()).sum();
         keys.iter().for_each(|key| self.look_again(key));
+        Ok(())
     }
 }
 

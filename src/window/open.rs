@@ -4,7 +4,7 @@ use super::{Kind, NEVER, Windows};
 
 /// A window that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open<'w> {
+pub struct OpenWindow<'w> {
     /// Whose it is.
     pub key: &'w [u8],
     /// Its bounds, milliseconds since the epoch; of sessions and counted windows as far as they go yet.
@@ -15,11 +15,11 @@ pub struct Open<'w> {
 
 impl Windows {
     /// Every window that is open, by key and start.
-    pub fn open(&self) -> Vec<Open<'_>> {
+    pub fn all_open(&self) -> Vec<OpenWindow<'_>> {
         let mut open = Vec::new();
         for (key, owner) in &self.keys {
             let held = &owner.held;
-            let times = held.events.iter().map(|kept| (kept.stitch, kept.place.time_ms));
+            let times = held.events.iter().map(|kept| (kept.belongs, kept.place.time_ms));
             let bounds: Vec<(i64, i64)> = match self.rules.kind {
                 Kind::Sliding { size } => times.map(|(_, time)| (time.saturating_sub(size), time)).collect(),
                 Kind::Stitch { within } => {
@@ -36,7 +36,7 @@ impl Windows {
             };
             open.extend(bounds.into_iter().map(|bounds| {
                 let closes_at_ms = Some(self.rules.deadline(bounds.1)).filter(|deadline| *deadline != NEVER);
-                Open { key, bounds, closes_at_ms }
+                OpenWindow { key, bounds, closes_at_ms }
             }));
         }
         open.sort_by_key(|open| (open.key, open.bounds));

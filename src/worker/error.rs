@@ -91,8 +91,8 @@ pub enum Stopped {
     },
     /// The state that an earlier run wrote cannot be taken up.
     #[error(
-        "partition {partition} of the state topic: {cause}; to begin anew, give the function another name (metadata.name) \
-         or group"
+        "partition {partition} of the state topic: {cause}; to begin anew with empty windows, stop the function everywhere \
+         and run `tidemill reset FUNCTION --state`, or give it another name (metadata.name) or group"
     )]
     State {
         /// Which.

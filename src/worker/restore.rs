@@ -177,10 +177,7 @@ impl Job {
                 match fetched {
                     Fetched::Record(record) => {
                         if let Some(part) = self.part(&mut parts, record.partition) {
-                            let key = record.key.unwrap_or_default();
-                            let damaged =
-                                |cause| RestoreError::Damaged { partition: record.partition, cause };
-                            part.windows.restore(key, record.value).map_err(damaged)?;
+                            part.windows.restore(record.key.unwrap_or_default(), record.value);
                             part.end = part.end.filter(|end| record.offset + 1 < *end);
                             entries += 1;
                         }
@@ -202,11 +199,12 @@ impl Job {
             }
         }
         consumer.close();
-        let windows = parts.into_iter().map(|mut part| {
-            part.windows.restored();
-            part.windows
+        let windows = self.wanted.iter().zip(parts).map(|(wanted, mut part)| {
+            let damaged = |cause| RestoreError::Damaged { partition: wanted.partition, cause };
+            part.windows.restored().map_err(damaged)?;
+            Ok(part.windows)
         });
-        let windows: Vec<_> = windows.collect();
+        let windows = windows.collect::<Result<Vec<_>, RestoreError>>()?;
         let took = self.clock.now().elapsed.saturating_sub(began);
         tracing::info!(topic = self.topic, entries, partitions = windows.len(), ?took, "state restored");
         Ok(windows)

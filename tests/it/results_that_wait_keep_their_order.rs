@@ -183,9 +183,9 @@ impl<'a> Lane<'a> {
         self.outside = self.committed.0.clone();
         self.windows = Windows::new(self.spec, self.committed.1);
         for (key, value) in &self.state {
-            self.windows.restore(key, Some(value)).unwrap();
+            self.windows.restore(key, Some(value));
         }
-        self.windows.restored();
+        self.windows.restored().unwrap();
     }
 
     fn check(&self) {

@@ -221,9 +221,9 @@ impl<'a> Engine<'a> {
     fn start(spec: &WindowSpec, steps: &'a [Step], broker: &Broker) -> Self {
         let mut windows = Windows::new(spec, broker.watermark).of_sources(spec.sources.len());
         for (key, value) in &broker.state {
-            windows.restore(key, Some(value)).unwrap();
+            windows.restore(key, Some(value));
         }
-        windows.restored();
+        windows.restored().unwrap();
         Self { steps, windows, position: broker.position, staged: Vec::new(), late: Vec::new() }
     }
 

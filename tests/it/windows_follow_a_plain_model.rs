@@ -320,9 +320,9 @@ impl<'a> Engine<'a> {
     fn start(spec: &'a WindowSpec, steps: &'a [Step], broker: &Broker) -> Self {
         let mut windows = Windows::new(spec, broker.watermark);
         for (key, value) in &broker.state {
-            windows.restore(key, Some(value)).unwrap();
+            windows.restore(key, Some(value));
         }
-        windows.restored();
+        windows.restored().unwrap();
         Self { spec, steps, windows, position: broker.position, staged: Vec::new(), late: 0, missed: 0 }
     }
 

@@ -10,7 +10,7 @@ use crate::model::Function;
 
 mod case;
 mod choice;
-mod letter;
+pub(super) mod letter;
 mod list;
 mod order;
 mod progress;

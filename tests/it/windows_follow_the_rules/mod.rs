@@ -139,9 +139,9 @@ impl Bench {
         let watermark = self.windows.watermark_ms();
         self.windows = Windows::new(self.function.window.as_ref().unwrap(), watermark);
         for (key, value) in &self.state {
-            self.windows.restore(key, Some(value)).unwrap();
+            self.windows.restore(key, Some(value));
         }
-        self.windows.restored();
+        self.windows.restored().unwrap();
     }
 
     /// The results since the last call, in order.

@@ -184,9 +184,9 @@ impl Lane {
         let (spec, watermark) = (self.function.window.as_ref().unwrap(), self.windows.watermark_ms());
         self.windows = Windows::new(spec, watermark).of_sources(self.function.sources.len());
         for (key, value) in &self.state {
-            self.windows.restore(key, Some(value)).unwrap();
+            self.windows.restore(key, Some(value));
         }
-        self.windows.restored();
+        self.windows.restored().unwrap();
     }
 }
 

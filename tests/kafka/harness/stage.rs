@@ -163,6 +163,7 @@ impl Stage {
     /// Runs `tidemill VERB MANIFEST ARGS…` on the stage's broker to its end.
     pub fn tidemill(&self, verb: &[&str], args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.stdin(std::process::Stdio::null());
         command.args(verb).arg(self.manifest()).args(args).args(["--brokers", self.kafka.brokers()]);
         command.env_remove("TIDEMILL_BROKERS").output().expect("tidemill runs")
     }

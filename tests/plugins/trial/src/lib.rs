@@ -14,7 +14,7 @@
 //! its events, joined by `+`. With `calls` in its config it adds a line
 //! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
 //! of its config is there, all calls fail. With `mended: true` it rejects nothing any more, as if its author had mended
-//! it.
+//! it. A window that gives its result goes on as how many events it has.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -104,6 +104,16 @@ impl Trial {
             return Err(Failure::reject_with_code(String::from_utf8_lossy(code), "rejected as asked"));
         }
         Ok(())
+    }
+}
+
+impl OnWindow for Trial {
+    fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+        if self.outage.as_ref().is_some_and(|file| file.exists()) {
+            return Err(Failure::retry("the database is away"));
+        }
+        ctx.emit_bytes(window.key(), window.events().len().to_string().as_bytes())?;
+        Ok(Done::Ok)
     }
 }
 
