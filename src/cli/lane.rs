@@ -427,10 +427,32 @@ mod tests {
             // A restart does too: nobody knows how long it was quiet.
             ("      - advance: 9s\n      - restart: true\n      - advance: 70000ms\n", "count: 0"),
             ("      - advance: 9s\n      - restart: true\n      - advance: 70001ms\n", "count: 1"),
+            // An idle source lets the other's events move time; whoever takes over waits for it anew.
+            (
+                "      - advance: 15s\n      - { source: a, value: { id: 2 }, timestamp: 660001 }\n",
+                "count: 1",
+            ),
+            (
+                "      - advance: 15s\n      - restart: true\n      - { source: a, value: { id: 2 }, timestamp: 660001 }\n",
+                "count: 0",
+            ),
         ] {
             let rest = format!("{ride}{steps}    expect: {{ {expect} }}\n");
             assert_eq!(found_without(&function, &rest), "", "{steps}");
         }
+    }
+
+    #[test]
+    fn what_a_filter_refuses_is_not_nothing() {
+        let function = counting("tumbling: { size: 1m }");
+        let rest = "    given:
+      - { key: k, value: 1 }
+      - advance: 9s
+      - { key: k, value: { no: 1 }, expect: { outcome: filtered } }
+      - { advance: 69999ms, expect: { count: 0 } }
+      - { advance: 1ms, expect: { count: 1 } }
+";
+        assert_eq!(found_without(&function, rest), "");
     }
 
     #[test]
