@@ -25,6 +25,7 @@ use clap::Args;
 
 use super::{Global, produce, run};
 use crate::manifest::{self, Platform};
+use crate::model::Function;
 use crate::observe;
 use crate::plugin::BuildError;
 use crate::runtime::{Stop, watch_signals};
@@ -34,7 +35,7 @@ use failed::Failed;
 use keys::Key;
 use place::Place;
 use session::Session;
-use tap::Happening;
+use tap::{Happening, OwnedRecord};
 use watch::Saved;
 use workshop::Workshop;
 
@@ -84,6 +85,8 @@ pub enum Signal {
     Happened(Box<Happening>),
     /// A worker has cut and has nothing at hand.
     Rested,
+    /// Windows of a function gave this.
+    Gave(Arc<Function>, Vec<OwnedRecord>),
     /// The author saved.
     Saved(Saved),
     /// A build ended after so long.

@@ -55,6 +55,7 @@ impl Worker {
         self.ticks_are_made();
         if let Some(tap) = &mut self.tap
             && self.consumer.at_hand() == 0
+            && (self.sent <= 0 || self.config.function.workers > 1)
         {
             tap.rested();
         }

@@ -105,6 +105,8 @@ pub struct Worker {
     ticks: Ticks,
     /// State of partitions that are arriving.
     restoring: Option<Restoring>,
+    /// Events that were sent to the stitch topic and have not come back, for who looks on.
+    sent: i64,
     /// Given by the group, waiting for their committed offsets.
     arriving: Vec<Partition>,
     /// Events of the group that were answered.
@@ -178,6 +180,7 @@ impl Worker {
             gathers: Gathers::default(),
             ticks: Ticks::new(&function),
             restoring: None,
+            sent: 0,
             arriving: Vec::new(),
             heard: 0,
             ask_at: Duration::ZERO,

@@ -111,6 +111,7 @@ impl Worker {
             states.rolled_back();
         }
         self.gathers.rolled_back();
+        self.sent = 0;
         self.ticks.rolled_back();
         let took = self.since_failure();
         self.trace_cut(took, false);

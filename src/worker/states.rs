@@ -25,6 +25,9 @@ pub(super) const STOOD_STILL: Duration = Duration::from_secs(2);
 /// From a question that no broker answered to the next.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How much event time may pass without events before a cut remembers it.
+const REMEMBER_EVERY_MS: i64 = 10_000;
+
 /// From one word about results that wait to the next.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
@@ -184,9 +187,16 @@ impl States {
         self.states.iter().map(|state| state.windows.keys() as u64).sum()
     }
 
-    /// Lets event time go on in partitions that are quiet; `has_more` says of one that something may be left to read, and
+    /// Lets event time go on in partitions that are quiet, as far as that closes something or is worth to be remembered; says
+    /// in which. `has_more` says of one that something may be left to read, and
     /// `is_read` whether the broker says that nothing is, if it says anything.
-    fn tick(&mut self, now: Duration, has_more: impl Fn(i32) -> bool, is_read: impl Fn(i32) -> Option<bool>) {
+    fn tick(
+        &mut self,
+        now: Duration,
+        has_more: impl Fn(i32) -> bool,
+        is_read: impl Fn(i32) -> Option<bool>,
+    ) -> Vec<i32> {
+        let mut moved = Vec::new();
         let has_stood_still = now.saturating_sub(self.looked_at) > STOOD_STILL;
         self.looked_at = now;
         for state in &mut self.states {
@@ -205,18 +215,25 @@ impl States {
             let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
             // Before the first event there is no time to go on from, and nothing that waits for it.
             let time_ms = base.saturating_add(passed);
-            if state.windows.next_deadline_ms().is_none_or(|deadline| deadline > time_ms) {
+            let Some(deadline) = state.windows.next_deadline_ms() else { continue };
+            // What has passed outlives a restart, and an event that moves no time.
+            let is_much = time_ms.saturating_sub(state.windows.watermark_ms()) >= REMEMBER_EVERY_MS;
+            if deadline > time_ms && !is_much {
                 continue;
             }
             if now < self.ask_at {
                 continue;
             }
             match is_read(state.partition) {
-                Some(true) => state.windows.advance_to(time_ms),
+                Some(true) => {
+                    state.windows.advance_to(time_ms);
+                    moved.push(state.partition);
+                }
                 Some(false) => (state.heard_at, state.idle) = (now, None),
                 None => self.ask_at = now + ASK_AGAIN,
             }
         }
+        moved
     }
 }
 
@@ -248,7 +265,10 @@ impl Worker {
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
             if is_at(lane, end) { all_sent() } else { Some(false) }
         };
-        states.tick(now, has_more, is_read);
+        let moved = states.tick(now, has_more, is_read);
+        for lane in self.lanes.iter_mut().filter(|lane| *lane.partition.topic == *topic) {
+            lane.track.is_dirty |= moved.contains(&lane.partition.partition);
+        }
         self.close_windows()?;
         self.give_again(now)
     }
@@ -304,6 +324,9 @@ impl Worker {
                 state.windows.settled(number);
             } else {
                 state.windows.failed_again(number);
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.gave();
             }
             lane.track.is_dirty = true;
             lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
@@ -362,6 +385,9 @@ impl Worker {
             }
         }
         self.must_cut |= self.outputs.is_full();
+        if let Some(tap) = &mut self.tap {
+            tap.gave();
+        }
         match noted {
             Some(lane) => self.note_given(lane, self.now().elapsed.saturating_sub(now.elapsed)),
             None => Ok(()),

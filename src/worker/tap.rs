@@ -23,6 +23,8 @@ pub trait Tap: Send {
     fn wrote(&mut self, topic: &str, out: &OutRecord<'_>);
     /// An event ended.
     fn settled(&mut self, settlement: &Settlement<'_>);
+    /// Windows gave what was written since the last event ended.
+    fn gave(&mut self);
     /// Everything up to here is committed, and nothing is at hand.
     fn rested(&mut self);
 }

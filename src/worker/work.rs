@@ -256,8 +256,12 @@ impl Worker {
                 return Ok(Some(Next::Advance));
             }
         }
+        self.sent += i64::from(is_sent && matches!(settled, Settled::Ok { .. }));
         // Of an event that was sent on it was told already.
-        if let Some(tap) = self.tap.as_mut().filter(|_| !self.pipeline.is_stitch(source)) {
+        if let Some(tap) = self.tap.as_mut().filter(|_| self.pipeline.is_stitch(source)) {
+            self.sent -= 1;
+            tap.gave();
+        } else if let Some(tap) = &mut self.tap {
             let took = took(self.config.clock.as_ref());
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }

@@ -9,6 +9,7 @@ use super::tap::{Happening, OwnedRecord};
 use super::totals::Totals;
 use crate::cli::{Output, sample};
 use crate::codec::rfc3339::Timestamp;
+use crate::model::Function;
 use crate::pipeline::Settled;
 
 /// The terminal, or whatever standard output is.
@@ -70,6 +71,20 @@ impl Display {
                 .add(Paint::Dim, format!("    {invoke}"))
                 .render(Style { width: None, ..style });
         }
+        self.print(&text)
+    }
+
+    /// What windows of a function gave.
+    pub fn gave(&mut self, function: &Function, outputs: &[OwnedRecord]) -> io::Result<()> {
+        if self.output == Output::Json {
+            let outputs: Vec<Value> = outputs.iter().map(record_json).collect();
+            let function = function.name.to_string();
+            let object = json!({ "happening": "windows", "function": function, "outputs": outputs });
+            return self.print(&format!("{object}\n"));
+        }
+        self.last = None;
+        let style = self.style();
+        let text: String = outputs.iter().map(|output| outgoing(output).render(style)).collect();
         self.print(&text)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::tap::Happening;
+use super::tap::{Happening, OwnedRecord};
 use crate::model::{Function, FunctionName, Record};
 
 /// Counts for each function that reads a topic what it has still to read there. Outputs that another
@@ -55,7 +55,12 @@ impl Flow {
             *bytes = bytes.saturating_sub(record.lend(size));
         }
         self.unfinished = self.unfinished.saturating_sub(1);
-        happening.outputs.iter().for_each(|output| output.lend(|record| self.fed(record)));
+        self.wrote(&happening.outputs);
+    }
+
+    /// Outputs are fed to whoever reads their topics.
+    pub fn wrote(&mut self, outputs: &[OwnedRecord]) {
+        outputs.iter().for_each(|output| output.lend(|record| self.fed(record)));
     }
 
     /// Everything that was fed is finished.

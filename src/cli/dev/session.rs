@@ -193,6 +193,12 @@ impl Session {
     fn hear(&mut self, signal: Signal) -> anyhow::Result<()> {
         match signal {
             Signal::Happened(happening) => self.happened(&happening),
+            Signal::Gave(function, outputs) => {
+                self.is_rested = false;
+                self.totals.add_outputs(&outputs);
+                self.flow.wrote(&outputs);
+                Ok(self.parts.display.gave(&function, &outputs)?)
+            }
             Signal::Rested => {
                 self.is_rested = true;
                 Ok(())

@@ -146,6 +146,13 @@ impl Tap for Listener {
         })));
     }
 
+    fn gave(&mut self) {
+        if !self.outputs.is_empty() {
+            let outputs = std::mem::take(&mut self.outputs);
+            self.tell(Signal::Gave(Arc::clone(&self.function), outputs));
+        }
+    }
+
     fn rested(&mut self) {
         self.tell(Signal::Rested);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::tap::Happening;
+use super::tap::{Happening, OwnedRecord};
 use crate::pipeline::Settled;
 
 /// What came of all events so far.
@@ -47,7 +47,12 @@ impl Totals {
             Settled::Stop { .. } => return,
         }
         self.events += u64::from(happening.is_final());
-        for output in &happening.outputs {
+        self.add_outputs(&happening.outputs);
+    }
+
+    /// Counts outputs.
+    pub fn add_outputs(&mut self, outputs: &[OwnedRecord]) {
+        for output in outputs {
             match self.outputs.get_mut(&output.topic) {
                 Some(count) => *count += 1,
                 None => drop(self.outputs.insert(output.topic.clone(), 1)),

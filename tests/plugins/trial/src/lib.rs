@@ -107,16 +107,6 @@ impl Trial {
     }
 }
 
-impl OnWindow for Trial {
-    fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
-        if self.outage.as_ref().is_some_and(|file| file.exists()) {
-            return Err(Failure::retry("the database is away"));
-        }
-        ctx.emit_bytes(window.key(), window.events().len().to_string().as_bytes())?;
-        Ok(Done::Ok)
-    }
-}
-
 /// The number in a header.
 fn asked(event: &Event, name: &str) -> Result<Option<u64>, Failure> {
     let number = |bytes: &[u8]| String::from_utf8_lossy(bytes).parse();
