@@ -449,7 +449,7 @@ impl Windows {
         self
     }
 
-    /// An event was placed or refused as late: time goes on to it.
+    /// An event was placed: time goes on to it. One that is late moves nothing.
     #[inline]
     pub fn moved(&mut self, place: Place) {
         match &mut self.progress {

@@ -94,6 +94,8 @@ struct Lane<'a> {
     windows: Windows,
     outside: Outside,
     state: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// All that was ever written, as it stands before the topic is compacted.
+    log: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     committed: (Outside, i64),
 }
 
@@ -105,6 +107,7 @@ impl<'a> Lane<'a> {
             windows: Windows::new(spec, i64::MIN),
             outside: Outside::default(),
             state: BTreeMap::new(),
+            log: Vec::new(),
             committed: (Outside::default(), i64::MIN),
         }
     }
@@ -163,8 +166,9 @@ impl<'a> Lane<'a> {
     }
 
     fn commit(&mut self) {
-        let state = &mut self.state;
+        let Self { state, log, .. } = self;
         self.windows.changes(|key, value| {
+            log.push((key.to_vec(), value.map(<[u8]>::to_vec)));
             match value {
                 Some(value) => state.insert(key.to_vec(), value.to_vec()),
                 None => state.remove(key),
@@ -179,11 +183,13 @@ impl<'a> Lane<'a> {
         self.outside = self.committed.0.clone();
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, is_compacted: bool) {
         self.outside = self.committed.0.clone();
         self.windows = Windows::new(self.spec, self.committed.1);
-        for (key, value) in &self.state {
-            self.windows.restore(key, Some(value));
+        if is_compacted {
+            self.state.iter().for_each(|(key, value)| self.windows.restore(key, Some(value)));
+        } else {
+            self.log.iter().for_each(|(key, value)| self.windows.restore(key, value.as_deref()));
         }
         self.windows.restored().unwrap();
     }
@@ -249,7 +255,7 @@ fn play(seed: u64) -> usize {
             0 => luck = below(&mut dice, 4),
             1..4 => lane.commit(),
             4 => lane.abort(),
-            5 => lane.restart(),
+            5 => lane.restart(below(&mut dice, 2) == 0),
             6..12 => {
                 let first = lane.outside.first_of_each_key();
                 if !first.is_empty() {
@@ -270,7 +276,7 @@ fn play(seed: u64) -> usize {
         assert!(lane.state.is_empty(), "what is done with leaves nothing: {:?}", lane.state);
         assert_eq!(lane.windows.bytes(), 0);
     }
-    lane.restart();
+    lane.restart(false);
     lane.check();
     waited
 }
