@@ -23,6 +23,8 @@ use crate::runtime::tls::{Tls, Trust};
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long one may take that nobody asked for by name.
+const GLANCE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the order may take to be carried out before this command ends without it.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks whether it is.
@@ -163,7 +165,9 @@ impl Process {
     pub fn functions(&self, platform: &Platform) -> anyhow::Result<Vec<Value>> {
         let listener = self.listener(platform)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (status, answer) = runtime.block_on(listener.ask(Method::GET, "/functions"))?;
+        let within = if self.is_given() { ANSWER_WITHIN } else { GLANCE_WITHIN };
+        let answer = async { tokio::time::timeout(within, listener.ask(Method::GET, "/functions")).await };
+        let (status, answer) = runtime.block_on(answer).context("no answer in time")??;
         if !status.is_success() {
             bail!("{}: {}", status, answer.trim());
         }
