@@ -1,4 +1,5 @@
-//! `tidemill pause`, `resume` and `drain`: orders to one function of a running process, over its admin listener.
+//! `tidemill pause`, `resume` and `drain`: orders to one function of a running process, over its admin listener; and what
+//! that says of its functions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ use crate::runtime::tls::{Tls, Trust};
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long one may take that nobody asked for by name.
+const GLANCE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the order may take to be carried out before this command ends without it.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks whether it is.
@@ -82,6 +85,13 @@ struct Target {
     /// NAME or NAMESPACE/NAME
     #[arg(value_name = "FUNCTION", value_parser = parse_name)]
     function: String,
+    #[command(flatten)]
+    process: Process,
+}
+
+/// Which running process.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Process {
     /// The process's admin listener; over TLS with `https://` before it, or where --ca or the settings' `adminTls`
     /// is given and no `http://`
     #[arg(long, value_name = "HOST:PORT")]
@@ -134,7 +144,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 impl Target {
     fn order(self, order: Order, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
-        let listener = self.listener(&platform)?;
+        let listener = self.process.listener(&platform)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let state = runtime.block_on(carry_out(&listener, &self.function, order))?;
         match global.output {
@@ -142,6 +152,26 @@ impl Target {
             Output::Text => println!("{} is {}", self.function, words(&state)),
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Process {
+    /// Somebody said which.
+    pub fn is_given(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// What it says of its functions, as `/functions` has it.
+    pub fn functions(&self, platform: &Platform) -> anyhow::Result<Vec<Value>> {
+        let listener = self.listener(platform)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let within = if self.is_given() { ANSWER_WITHIN } else { GLANCE_WITHIN };
+        let answer = async { tokio::time::timeout(within, listener.ask(Method::GET, "/functions")).await };
+        let (status, answer) = runtime.block_on(answer).context("no answer in time")??;
+        if !status.is_success() {
+            bail!("{}: {}", status, answer.trim());
+        }
+        functions_of(&answer)
     }
 
     fn listener(&self, platform: &Platform) -> anyhow::Result<Listener> {
@@ -255,9 +285,16 @@ async fn carry_out(listener: &Listener, function: &str, order: Order) -> anyhow:
     }
 }
 
+fn functions_of(answer: &str) -> anyhow::Result<Vec<Value>> {
+    let mut document: Value = serde_json::from_str(answer).context("the answer to /functions")?;
+    match document["functions"].take() {
+        Value::Array(functions) => Ok(functions),
+        _ => bail!("the answer to /functions lists none"),
+    }
+}
+
 fn state_of(function: &str, answer: &str) -> anyhow::Result<Value> {
-    let document: Value = serde_json::from_str(answer).context("the answer to /functions")?;
-    let functions = document["functions"].as_array().context("the answer to /functions lists none")?;
+    let functions = functions_of(answer)?;
     let found = functions.iter().find(|found| found["name"] == function);
     found.map(|found| found["state"].clone()).with_context(|| format!("{function} is not there any more"))
 }
@@ -355,8 +392,8 @@ mod tests {
         let platform = Platform::load(None, [], &crate::manifest::Overrides::default()).unwrap();
         let listener = |admin: &str, ca: Option<&str>| {
             let ca = ca.map(PathBuf::from);
-            let target = Target { function: "default/echo".to_owned(), admin: Some(admin.to_owned()), ca };
-            target
+            let process = Process { admin: Some(admin.to_owned()), ca };
+            process
                 .listener(&platform)
                 .map(|listener| listener.tls.is_some())
                 .map_err(|error| format!("{error:#}"))
@@ -392,8 +429,8 @@ mod tests {
         platform.admin = Some(address);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |platform: &Platform, admin: Option<String>, ca: Option<&PathBuf>| {
-            let target = Target { function: "default/echo".to_owned(), admin, ca: ca.cloned() };
-            let mut listener = target.listener(platform).unwrap();
+            let process = Process { admin, ca: ca.cloned() };
+            let mut listener = process.listener(platform).unwrap();
             listener.token = Some("sesame".to_owned());
             let answer = runtime.block_on(listener.ask(Method::GET, "/functions"));
             answer.map(|(status, _)| status.as_u16()).map_err(|error| format!("{error:#}"))

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::control::Process;
 use super::{Global, Output, connect};
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, Committed, Partition};
@@ -15,15 +17,19 @@ use crate::manifest;
 /// Show how far a consumer group is behind
 ///
 /// Lag is counted in offsets, so it is an upper bound: markers of transactions, aborted and compacted
-/// records have offsets too.
+/// records have offsets too. Where a process runs that works on the group, at --admin or where the platform's settings
+/// have its admin listener, it is shown what each of its partitions is at: reading, retrying, restoring its state.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   tidemill lag functions/ride-receipts/function.yaml
-  tidemill lag tidemill.default.ride-receipts --output json")]
+  tidemill lag tidemill.default.ride-receipts --output json
+  tidemill lag functions/ride-loyalty --admin 127.0.0.1:9465")]
 pub struct LagArgs {
     /// A function's manifest, a folder with manifests, or the name of a consumer group
     #[arg(value_name = "FILE|GROUP")]
     target: String,
+    #[command(flatten)]
+    process: Process,
 }
 
 #[derive(Debug, Serialize, PartialEq)]
@@ -35,6 +41,12 @@ struct Row {
     end: i64,
     lag: i64,
     metadata: String,
+    /// What the process that was asked does with it; none: it is not at work there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    /// How many entries of its state were read so far, while that is restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restored: Option<u64>,
 }
 
 impl Row {
@@ -42,7 +54,24 @@ impl Row {
     fn new(committed: Committed, first: i64, end: i64) -> Self {
         let Committed { partition: Partition { topic, partition }, offset, metadata } = committed;
         let lag = end.saturating_sub(offset.map_or(first, |offset| offset.max(first))).max(0);
-        Self { topic, partition, committed: offset, end, lag, metadata }
+        Self { topic, partition, committed: offset, end, lag, metadata, state: None, restored: None }
+    }
+
+    /// Takes over what a process says of its lanes.
+    fn hear(&mut self, lanes: &[Value]) {
+        let is_it =
+            |lane: &&Value| lane["topic"] == self.topic.as_str() && lane["partition"] == self.partition;
+        let Some(lane) = lanes.iter().find(is_it) else { return };
+        (self.state, self.restored) = (lane["state"].as_str().map(str::to_owned), lane["restored"].as_u64());
+    }
+
+    fn state(&self) -> String {
+        match (&self.state, self.restored) {
+            (Some(state), Some(1)) => format!("{state} (1 entry)"),
+            (Some(state), Some(entries)) => format!("{state} ({entries} entries)"),
+            (Some(state), None) => state.clone(),
+            (None, _) => "-".to_owned(),
+        }
     }
 }
 
@@ -59,10 +88,17 @@ impl LagArgs {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let groups = self.groups()?;
         let admin = Admin::new(&connect::cluster(global)?)?;
-        let groups = groups
+        let mut groups = groups
             .into_iter()
             .map(|(group, topics)| group_lag(&admin, group, &topics))
             .collect::<anyhow::Result<Vec<_>>>()?;
+        let functions = self.process.functions(&global.platform()?);
+        // Nobody needs to be there unless somebody was named.
+        let functions = if self.process.is_given() { functions? } else { functions.unwrap_or_default() };
+        for found in &mut groups {
+            let lanes = lanes_of(&functions, &found.group);
+            found.partitions.iter_mut().for_each(|row| row.hear(&lanes));
+        }
         for found in &groups {
             match global.output {
                 Output::Json => println!("{}", serde_json::to_string(found)?),
@@ -92,6 +128,13 @@ impl LagArgs {
             })
             .collect())
     }
+}
+
+/// The lanes of a group in what a process says of its functions.
+fn lanes_of(functions: &[Value], group: &str) -> Vec<Value> {
+    let own = functions.iter().filter(|function| function["group"] == group);
+    let workers = own.filter_map(|function| function["workers"].as_array()).flatten();
+    workers.filter_map(|worker| worker["lanes"].as_array()).flatten().cloned().collect()
 }
 
 /// The lag of one group: where it has committed, and in every partition of `topics`, committed or not.
@@ -134,16 +177,25 @@ fn rows(admin: &Admin, committed: Vec<Committed>) -> anyhow::Result<Vec<Row>> {
 
 fn table(rows: &[Row]) -> String {
     let topic = rows.iter().map(|row| row.topic.len()).max().unwrap_or(0).max("topic".len());
+    // Only where somebody said something.
+    let is_heard = rows.iter().any(|row| row.state.is_some());
+    let width = rows.iter().map(|row| row.state().len()).max().unwrap_or(0).max("state".len());
+    let column = |state: &str| if is_heard { format!("  {state:width$}") } else { String::new() };
     let mut text = format!(
-        "{:topic$}  partition  {:>12}  {:>12}  {:>12}  metadata\n",
-        "topic", "committed", "end", "lag"
+        "{:topic$}  partition  {:>12}  {:>12}  {:>12}{}  metadata\n",
+        "topic",
+        "committed",
+        "end",
+        "lag",
+        column("state")
     );
     for row in rows {
+        let state = column(&row.state());
         let committed = row.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
         let metadata: String = row.metadata.chars().filter(|c| !c.is_control()).take(40).collect();
         let more = if row.metadata.chars().count() > 40 { "…" } else { "" };
         let line = format!(
-            "{:topic$}  {:>9}  {committed:>12}  {:>12}  {:>12}  {metadata}{more}",
+            "{:topic$}  {:>9}  {committed:>12}  {:>12}  {:>12}{state}  {metadata}{more}",
             row.topic, row.partition, row.end, row.lag
         );
         text.push_str(line.trim_end());
@@ -180,5 +232,34 @@ mod tests {
         let lines: Vec<_> = table(&rows).lines().map(|line| line[..60].to_owned()).collect();
         assert_eq!(lines[1], "rides          0       1000000       1000001             1  ");
         assert!(table(&rows).lines().nth(1).unwrap().ends_with(&format!("{}…", "m".repeat(40))));
+    }
+
+    #[test]
+    fn what_a_process_says_stands_beside_its_partitions() {
+        let mut rows = [0, 1, 2].map(|partition| {
+            let partition = Partition { topic: "rides".to_owned(), partition };
+            Row::new(Committed { partition, offset: Some(1), metadata: "m".to_owned() }, 0, 1)
+        });
+        let functions = serde_json::json!([
+            { "group": "other", "workers": [{ "lanes": [{ "topic": "rides", "partition": 2, "state": "reading" }] }] },
+            { "group": "own", "workers": [
+                { "lanes": [{ "topic": "rides", "partition": 0, "state": "restoring", "restored": 12 }] },
+                { "lanes": [{ "topic": "rides", "partition": 1, "state": "reading" }] },
+            ] },
+        ]);
+        let lanes = lanes_of(functions.as_array().unwrap(), "own");
+        rows.iter_mut().for_each(|row| row.hear(&lanes));
+        let text = table(&rows);
+        let ends: Vec<_> = text.lines().map(|line| &line[60..]).collect();
+        assert_eq!(
+            ends,
+            [
+                "state                   metadata",
+                "restoring (12 entries)  m",
+                "reading                 m",
+                "-                       m"
+            ]
+        );
+        assert_eq!(serde_json::to_value(&rows[2]).unwrap().get("state"), None);
     }
 }

@@ -102,6 +102,26 @@ impl LanePlaced<'_> {
     }
 }
 
+/// The state of partitions that arrived was read.
+#[derive(Debug)]
+pub struct StateRestored {
+    /// How many partitions.
+    pub partitions: usize,
+    /// How many entries were read.
+    pub entries: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl StateRestored {
+    /// Counts and logs it.
+    pub fn emit(self, meter: &mut Meter) {
+        let Self { partitions, entries, took } = self;
+        meter.restored(entries, took);
+        tracing::info!(entries, partitions, ?took, "state restored");
+    }
+}
+
 /// A cut committed.
 #[derive(Debug)]
 pub struct CutCommitted {

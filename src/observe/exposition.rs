@@ -218,6 +218,7 @@ pub(crate) mod tests {
             lag,
             held: 0,
             state: "reading",
+            restored: None,
         }
     }
 
@@ -230,6 +231,7 @@ pub(crate) mod tests {
         meter.called(CallOutcome::Panic, Duration::from_secs(100), Duration::from_millis(3));
         meter.cpu(Duration::from_millis(500));
         meter.cpu(Duration::from_millis(1750));
+        meter.restored(7, Duration::from_millis(250));
         meter.consumed();
         meter.dead_lettered("rejected");
         meter.fold(Duration::from_millis(12));
@@ -246,6 +248,7 @@ pub(crate) mod tests {
                     worker.lanes = vec![lane(0, lag), lane(1, lag)];
                     worker.last_cut_ms = Some(1_700_000_000_250);
                     worker.in_flight = 2;
+                    worker.watermark_delay_ms = Some(1500 + u64::from(id));
                 });
                 std::mem::forget(worker);
             }
@@ -297,6 +300,13 @@ pub(crate) mod tests {
             of(r#"tidemill_cut_last_commit_timestamp_seconds{function="default/echo"}"#),
             Some(1_700_000_000.25)
         );
+        assert_eq!(
+            of(r#"tidemill_window_delay_seconds{function="default/echo"}"#),
+            Some(1.501),
+            "the greatest"
+        );
+        assert_eq!(of(&format!("tidemill_state_restored_entries_total{{{weird}}}")), Some(7.0));
+        assert_eq!(of(&format!("tidemill_state_restore_duration_seconds_sum{{{weird}}}")), Some(0.25));
         assert_eq!(of(r#"tidemill_function_state{function="default/echo",state="starting"}"#), Some(1.0));
         assert_eq!(of(r#"tidemill_function_state{function="default/echo",state="running"}"#), Some(0.0));
     }

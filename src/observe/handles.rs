@@ -30,6 +30,8 @@ pub(super) struct Handles {
     duration: Arc<SharedHistogram>,
     queue_wait: Arc<SharedHistogram>,
     cut_duration: Arc<SharedHistogram>,
+    restored_entries: Counter,
+    restore_duration: Arc<SharedHistogram>,
     cpu: Arc<Seconds>,
 }
 
@@ -59,6 +61,8 @@ impl Handles {
             duration: exposition.histogram(Id::HandlerDuration, &function),
             queue_wait: exposition.histogram(Id::HandlerQueueWait, &function),
             cut_duration: exposition.histogram(Id::CutDuration, &function),
+            restored_entries: plain(Id::StateRestored),
+            restore_duration: exposition.histogram(Id::StateRestoreDuration, &function),
             cpu: exposition.seconds(Id::WorkerCpu, &function),
         }
     }
@@ -96,6 +100,8 @@ impl Handles {
         self.duration.fold(&mut live.duration);
         self.queue_wait.fold(&mut live.queue_wait);
         self.cut_duration.fold(&mut live.cut_duration);
+        self.restored_entries.increment(std::mem::take(&mut live.restored_entries));
+        self.restore_duration.fold(&mut live.restore_duration);
         self.cpu.add(std::mem::take(&mut live.cpu));
     }
 }

@@ -109,6 +109,8 @@ pub(super) struct Live {
     pub(super) commits: u64,
     pub(super) aborts: u64,
     pub(super) cut_duration: Histogram,
+    pub(super) restored_entries: u64,
+    pub(super) restore_duration: Histogram,
     pub(super) rebalances: [u64; REBALANCES.len()],
     pub(super) failures: u64,
     pub(super) cpu: Duration,
@@ -152,6 +154,8 @@ impl Meter {
             commits: 0,
             aborts: 0,
             cut_duration: Histogram::new(),
+            restored_entries: 0,
+            restore_duration: Histogram::new(),
             rebalances: [0; REBALANCES.len()],
             failures: 0,
             cpu: Duration::ZERO,
@@ -288,6 +292,12 @@ impl Meter {
     /// The assignment changed.
     pub fn rebalanced(&mut self, kind: Rebalance) {
         self.live.rebalances[kind as usize] += 1;
+    }
+
+    /// The state of partitions that arrived was read.
+    pub fn restored(&mut self, entries: u64, took: Duration) {
+        self.live.restored_entries += entries;
+        self.live.restore_duration.record(took);
     }
 
     /// The worker stopped because of an error.

@@ -92,8 +92,11 @@ pub enum Id {
     HandlerCounts,
     WindowsPartlyLate,
     WindowsDropped,
+    WindowsDelay,
     StateSize,
     StateKeys,
+    StateRestored,
+    StateRestoreDuration,
     DeadLetters,
     SinkEmitted,
     SinkEmittedBytes,
@@ -122,7 +125,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 38] = [
+pub const TABLE: [Metric; 41] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -304,6 +307,15 @@ pub const TABLE: [Metric; 38] = [
         help: "Stitches that ended unfinished and were forgotten, as `onTimeout: drop` says.",
     },
     Metric {
+        id: Id::WindowsDelay,
+        name: "tidemill_window_delay_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        when: When::Asked,
+        labels: FUNCTION,
+        help: "How far event time is behind the clock in the partition in which it is furthest behind; it also grows while nothing comes, absent before the first event.",
+    },
+    Metric {
         id: Id::StateSize,
         name: "tidemill_state_size_bytes",
         kind: Kind::Gauge,
@@ -320,6 +332,24 @@ pub const TABLE: [Metric; 38] = [
         when: When::Asked,
         labels: FUNCTION,
         help: "Keys with an open window.",
+    },
+    Metric {
+        id: Id::StateRestored,
+        name: "tidemill_state_restored_entries_total",
+        kind: Kind::Counter,
+        unit: "entries",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Entries of the state topic that were read for partitions which arrived.",
+    },
+    Metric {
+        id: Id::StateRestoreDuration,
+        name: "tidemill_state_restore_duration_seconds",
+        kind: Kind::Histogram,
+        unit: "seconds",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Time that it took to read the state of partitions which arrived together.",
     },
     Metric {
         id: Id::DeadLetters,

@@ -30,6 +30,6 @@ pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
 pub use snapshot::{Number, Point, Snapshot};
 pub use status::{
     CIRCUIT_OPEN, ErrorNote, FunctionInfo, FunctionReport, FunctionStatus, HandlerInfo, LaneStatus, Phase,
-    Problems, REPORT_EVERY, Silence, State, Status, WorkerReport, WorkerStatus,
+    Problems, REPORT_EVERY, RESTORING, Silence, State, Status, WorkerReport, WorkerStatus,
 };
 pub use totals::Totals;

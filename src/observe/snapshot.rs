@@ -55,6 +55,9 @@ impl Snapshot {
             let sum = |of: fn(&WorkerStatus) -> u64| Number::Whole(workers.iter().map(of).sum());
             self.put(Id::StateSize, own(), sum(|worker| worker.state_bytes));
             self.put(Id::StateKeys, own(), sum(|worker| worker.state_keys));
+            if let Some(delay_ms) = workers.iter().filter_map(|worker| worker.watermark_delay_ms).max() {
+                self.put(Id::WindowsDelay, own(), Number::Seconds(delay_ms as f64 / 1e3));
+            }
             self.put_lanes(Id::SourceLag, function, |lane| lane.lag.map(|lag| lag as u64));
             self.put_lanes(Id::LaneHeld, function, |lane| Some(lane.held));
             let open = lanes().filter(|lane| lane.state == CIRCUIT_OPEN).count();

@@ -16,6 +16,9 @@ use super::totals::Totals;
 /// The state of a lane in which nothing is called but probes.
 pub const CIRCUIT_OPEN: &str = "circuitOpen";
 
+/// The state of a lane whose state is still being read: nothing else happens in it.
+pub const RESTORING: &str = "restoring";
+
 /// The shortest time between two reports of a worker.
 pub const REPORT_EVERY: Duration = Duration::from_millis(250);
 
@@ -179,6 +182,9 @@ pub struct WorkerStatus {
     pub state_bytes: u64,
     /// How many keys have something in the state.
     pub state_keys: u64,
+    /// How far event time is behind the clock in that of its partitions where it is furthest behind, in milliseconds; `None`: no
+    /// event time is kept, or there was no event yet.
+    pub watermark_delay_ms: Option<u64>,
     /// When its last cut committed, milliseconds since the epoch.
     pub last_cut_ms: Option<i64>,
     /// What went wrong last.
@@ -203,8 +209,12 @@ pub struct LaneStatus {
     pub lag: Option<i64>,
     /// Events that wait in memory: for their next attempt, or behind one that does.
     pub held: u64,
-    /// What it does, in a word: reading, retrying, full (as many events wait as may), paused (the function is), or [`CIRCUIT_OPEN`].
+    /// What it does, in a word: reading, retrying, full (as many events wait as may), ahead (of other partitions), paused (the
+    /// function is), [`RESTORING`] or [`CIRCUIT_OPEN`].
     pub state: &'static str,
+    /// While it is restoring: how many entries of its state were read so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<u64>,
 }
 
 /// An error of the engine or of Kafka; never a handler's text, which may quote a payload.

@@ -7,7 +7,7 @@ use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
 use crate::model::{Class, StartAt};
 use crate::observe::Rebalance;
-use crate::observe::events::{LanePlaced, Rebalanced};
+use crate::observe::events::{LanePlaced, Rebalanced, StateRestored};
 use crate::pipeline::Checkpoint;
 use crate::window::Windows;
 
@@ -222,7 +222,10 @@ impl Worker {
             return Ok(None);
         };
         match restoring.progress()? {
-            Progress::Done(windows) => return Ok(Some(windows)),
+            Progress::Done(windows, entries, took) => {
+                StateRestored { partitions: windows.len(), entries, took }.emit(&mut self.meter);
+                return Ok(Some(windows));
+            }
             Progress::Going => self.restoring = Some(restoring),
             Progress::Again => {}
         }

@@ -414,11 +414,16 @@ impl Worker {
                     () if lane.track.is_held_up() => "retrying",
                     () => "reading",
                 },
+                restored: None,
             }
         });
-        let lanes: Vec<_> = lanes.collect();
+        let lanes: Vec<_> = lanes.chain(self.restoring_lanes()).collect();
         let in_flight = self.lanes.iter().map(|lane| lane.track.in_flight() as u64).sum();
         let state = self.states.as_ref().map_or((0, 0), |states| (states.bytes(), states.keys()));
+        let least_ms = self.states.as_ref().and_then(|states| states.least_watermark_ms());
+        // A watermark may be ahead of the clock by as much as an event's time may.
+        let delay_ms =
+            least_ms.map(|least_ms| u64::try_from(now.wall_ms.saturating_sub(least_ms)).unwrap_or(0));
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
@@ -426,6 +431,7 @@ impl Worker {
             status.lanes = lanes;
             status.in_flight = in_flight;
             (status.state_bytes, status.state_keys) = state;
+            status.watermark_delay_ms = delay_ms;
             status.last_cut_ms = last_cut_ms;
             status.totals = *meter.totals();
         });

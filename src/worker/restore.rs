@@ -7,14 +7,15 @@
 //! records alone; a dead owner's open transaction is waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
-use super::Stopped;
+use super::{Stopped, Worker};
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, AdminError, Cluster, Consumer, Error, Fetched, Partition};
 use crate::model::{Clock, WindowSpec};
+use crate::observe::{LaneStatus, RESTORING};
 use crate::pipeline::Checkpoint;
 use crate::window::{Damaged, Windows};
 
@@ -26,8 +27,16 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 /// What a thread is restoring.
 pub struct Restoring {
     wanted: Vec<Wanted>,
-    restored: Receiver<Result<Vec<Windows>, RestoreError>>,
+    restored: Receiver<Result<Restored, RestoreError>>,
+    /// How many entries of each partition were read so far.
+    entries: Arc<[AtomicU64]>,
     is_unwanted: Arc<AtomicBool>,
+}
+
+/// What came of it.
+struct Restored {
+    windows: Vec<Windows>,
+    took: Duration,
 }
 
 /// A partition and where its owner stood.
@@ -60,8 +69,8 @@ impl Drop for Restoring {
 pub enum Progress {
     /// Still under way.
     Going,
-    /// Windows of each partition.
-    Done(Vec<(i32, Windows)>),
+    /// Windows of each partition, how many entries were read, and how long that took.
+    Done(Vec<(i32, Windows)>, u64, Duration),
     /// The brokers could not; to be tried again.
     Again,
 }
@@ -89,6 +98,7 @@ impl Restoring {
         let wanted = wanted(partitions);
         let (sender, restored) = channel();
         let is_unwanted = Arc::new(AtomicBool::new(false));
+        let entries: Arc<[AtomicU64]> = wanted.iter().map(|_| AtomicU64::new(0)).collect();
         let job = Job {
             cluster: source.cluster.clone(),
             topic: source.topic.to_owned(),
@@ -96,6 +106,7 @@ impl Restoring {
             sources: source.sources,
             clock: Arc::clone(source.clock),
             wanted: wanted.clone(),
+            entries: Arc::clone(&entries),
             is_unwanted: Arc::clone(&is_unwanted),
         };
         let run = move || {
@@ -104,7 +115,7 @@ impl Restoring {
         };
         let thread = std::thread::Builder::new().name("restore".to_owned());
         thread.spawn(run).map_err(Stopped::Threads)?;
-        Ok(Self { wanted, restored, is_unwanted })
+        Ok(Self { wanted, restored, entries, is_unwanted })
     }
 
     /// It is for these.
@@ -117,9 +128,10 @@ impl Restoring {
         match self.restored.try_recv() {
             Err(TryRecvError::Empty) => Ok(Progress::Going),
             Err(TryRecvError::Disconnected) => Err(Stopped::DeadThread),
-            Ok(Ok(windows)) => {
+            Ok(Ok(Restored { windows, took })) => {
                 let partitions = self.wanted.iter().map(|wanted| wanted.partition);
-                Ok(Progress::Done(partitions.zip(windows).collect()))
+                let entries = self.entries.iter().map(|entries| entries.load(Ordering::Relaxed)).sum();
+                Ok(Progress::Done(partitions.zip(windows).collect(), entries, took))
             }
             Ok(Err(RestoreError::Damaged { partition, cause })) => Err(Stopped::State { partition, cause }),
             Ok(Err(error)) => {
@@ -127,6 +139,26 @@ impl Restoring {
                 Ok(Progress::Again)
             }
         }
+    }
+}
+
+impl Worker {
+    /// Partitions whose state is being read: there are no lanes for them yet.
+    pub(super) fn restoring_lanes(&self) -> Vec<LaneStatus> {
+        let Some(restoring) = &self.restoring else { return Vec::new() };
+        let topic = self.config.function.gathered_topic().unwrap_or_default();
+        let lanes =
+            restoring.wanted.iter().zip(restoring.entries.iter()).map(|(wanted, entries)| LaneStatus {
+                topic: topic.to_owned(),
+                partition: wanted.partition,
+                position: wanted.offset,
+                committed: Some(wanted.offset),
+                lag: None,
+                held: 0,
+                state: RESTORING,
+                restored: Some(entries.load(Ordering::Relaxed)),
+            });
+        lanes.collect()
     }
 }
 
@@ -149,12 +181,15 @@ struct Job {
     sources: Option<usize>,
     clock: Arc<dyn Clock>,
     wanted: Vec<Wanted>,
+    entries: Arc<[AtomicU64]>,
     is_unwanted: Arc<AtomicBool>,
 }
 
 /// One partition of the state topic, on its way.
 struct Part {
     windows: Windows,
+    /// How many entries were read.
+    entries: u64,
     /// Where it begins.
     first: i64,
     /// Where it ends; `None`: it was reached.
@@ -162,14 +197,14 @@ struct Part {
 }
 
 impl Job {
-    fn run(&self) -> Result<Vec<Windows>, RestoreError> {
+    fn run(&self) -> Result<Restored, RestoreError> {
         let began = self.clock.now().elapsed;
         let mut parts = self.look()?;
         let place = |wanted: &Wanted| Partition { topic: self.topic.clone(), partition: wanted.partition };
         let starts = self.wanted.iter().zip(&parts).map(|(wanted, part)| (place(wanted), part.first));
         let mut consumer = Consumer::reader(&self.cluster, "restore")?;
         consumer.assign(&starts.collect::<Vec<_>>())?;
-        let (mut entries, mut said_at) = (0u64, began);
+        let mut said_at = began;
         while parts.iter().any(|part| part.end.is_some()) && !self.is_unwanted.load(Ordering::Relaxed) {
             while consumer.group_event().is_some() {}
             consumer.fill(LOOK_EVERY);
@@ -179,7 +214,7 @@ impl Job {
                         if let Some(part) = self.part(&mut parts, record.partition) {
                             part.windows.restore(record.key.unwrap_or_default(), record.value);
                             part.end = part.end.filter(|end| record.offset + 1 < *end);
-                            entries += 1;
+                            part.entries += 1;
                         }
                     }
                     Fetched::End { partition, offset, .. } => {
@@ -191,10 +226,14 @@ impl Job {
                 }
                 consumer.advance();
             }
+            for (part, entries) in parts.iter().zip(self.entries.iter()) {
+                entries.store(part.entries, Ordering::Relaxed);
+            }
             let now = self.clock.now().elapsed;
             if now.saturating_sub(said_at) > SAY_EVERY {
                 said_at = now;
                 let left = parts.iter().filter(|part| part.end.is_some()).count();
+                let entries: u64 = parts.iter().map(|part| part.entries).sum();
                 tracing::info!(topic = self.topic, entries, partitions_left = left, "restoring state");
             }
         }
@@ -206,8 +245,7 @@ impl Job {
         });
         let windows = windows.collect::<Result<Vec<_>, RestoreError>>()?;
         let took = self.clock.now().elapsed.saturating_sub(began);
-        tracing::info!(topic = self.topic, entries, partitions = windows.len(), ?took, "state restored");
-        Ok(windows)
+        Ok(Restored { windows, took })
     }
 
     fn part<'p>(&self, parts: &'p mut [Part], partition: i32) -> Option<&'p mut Part> {
@@ -230,7 +268,7 @@ impl Job {
             if let Some(sources) = self.sources {
                 windows = windows.of_sources(sources);
             }
-            Part { windows, first, end: Some(end).filter(|end| first < *end) }
+            Part { windows, entries: 0, first, end: Some(end).filter(|end| first < *end) }
         };
         Ok(self.wanted.iter().zip(bounds).map(part).collect())
     }

@@ -146,6 +146,12 @@ impl States {
         state.filter(|_| self.is_of(partition)).map(|state| state.windows.watermark_ms())
     }
 
+    /// Where event time stands in the partition in which it is furthest behind; `None`: there was no event yet.
+    pub fn least_watermark_ms(&self) -> Option<i64> {
+        let known = self.states.iter().map(|state| state.windows.watermark_ms());
+        known.filter(|watermark_ms| *watermark_ms != i64::MIN).min()
+    }
+
     /// What a partition's state has that the last cut did not: entries of the state topic.
     pub fn changes(&self, mut each: impl FnMut(i32, &[u8], Option<&[u8]>)) {
         for state in &self.states {

@@ -26,6 +26,7 @@ mod pause;
 mod rebalance;
 mod refused_outputs;
 mod reset;
+mod restoring;
 mod retries;
 mod schedule;
 mod scripts;

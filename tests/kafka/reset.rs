@@ -122,3 +122,49 @@ fn without_a_window_there_is_no_state() {
     assert!(failure(&reset(&stage, &["--yes"])).contains("has no window"));
     assert_eq!(stage.tidemill(&["reset"], &[]).status.code(), Some(2), "what is to be reset must be said");
 }
+
+#[test]
+fn sources_that_are_brought_together_forget_how_far_each_had_come() {
+    let stage = Stage::new(cluster(), "reset-stitch", 1);
+    let payments = format!("{}.payments", stage.name);
+    cluster().create_topic(&payments, 1, &[]);
+    let sources = json!([
+        { "topic": stage.source, "name": "ride", "format": "json" },
+        { "topic": payments, "name": "payment", "format": "json" },
+    ]);
+    let stage = stage
+        .with("/spec/sources", sources)
+        .with("/spec/sinks/0/format", json!("json"))
+        .with("/spec/window", json!({ "stitch": { "within": "10m" }, "idle": "10m" }));
+    let mut worker = stage.spawn("a");
+    let now = now_ms();
+    let send = |topic: &str, key: &str, n: u32, ms: i64| {
+        cluster().produce(topic, [ToSend::new(key, json!({ "n": n }).to_string()).at(ms)]);
+    };
+    send(&stage.source, "r-1", 1, now);
+    send(&payments, "r-2", 1, now);
+    let follower = Follower::start(cluster(), &stage.sink);
+    // They have come as far as a stitch that was whole.
+    send(&stage.source, "r-3", 1, now);
+    send(&payments, "r-3", 1, now);
+    follower.wait_for(1, WITHIN);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+
+    let done = document(&reset(&stage, &["--yes", "--output", "json"]));
+    assert!(done["entries"].as_u64() > Some(2), "{done:#}");
+    assert!(done["watermarks"].as_u64() >= Some(2), "of both sources: {done:#}");
+    let mut worker = stage.spawn("a");
+    let earlier = now - 3_600_000;
+    send(&stage.source, "r-1", 2, earlier);
+    send(&payments, "r-1", 2, earlier);
+    let results = follower.wait_for(2, WITHIN);
+    let result: Value = serde_json::from_str(results[1].text()).expect("JSON");
+    assert_eq!((&result["key"], &result["window"]["fired"]), (&json!("r-1"), &json!("complete")));
+    assert_eq!(
+        (&result["ride"]["n"], &result["payment"]["n"]),
+        (&json!(2), &json!(2)),
+        "the first ride is forgotten"
+    );
+    assert!(stage.read_dead_letters().is_empty(), "nothing is late");
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}

@@ -170,6 +170,55 @@ fn a_result_that_its_handler_does_not_take_is_seen_to_wait() {
 }
 
 #[test]
+fn what_came_too_late_is_seen_with_its_place() {
+    let stage = Stage::new(cluster(), "why-late", 3).with("/spec/sources/0/format", json!("json"));
+    let late = format!("{}.late", stage.name);
+    let window = json!({
+        "tumbling": { "size": "2s" },
+        "idle": "10m",
+        "late": { "topic": late },
+        "aggregate": { "events": { "op": "count" }, "total": { "op": "sum", "field": "" } },
+    });
+    cluster().create_topic(&late, 5, &[]);
+    let stage = stage.with("/spec/sinks/0/format", json!("json")).with("/spec/window", window);
+    let mut worker = stage.spawn("a");
+    let start = now_ms() / 2000 * 2000;
+    let at = |ms: i64, value: &str| ToSend::new("ada", value).at(ms);
+    let misfits = [at(start - 60_000, "2"), at(start, "{"), at(start + 1, "40"), at(start - 60_001, "4")];
+    cluster().produce(&stage.source, [at(start, "1")].into_iter().chain(misfits));
+    stage.wait_until_drained(WITHIN);
+    let report = why(&stage, &["ada", "--dead-letters", "2"]);
+    assert_eq!(length(&report, "refused"), 2, "the newest of three: {report:#}");
+    let report = why(&stage, &["ada"]);
+    let refused = report["refused"].as_array().expect("a list");
+    let mut seen: Vec<_> = refused
+        .iter()
+        .map(|letter| {
+            [&letter["topic"], &letter["reason"], &letter["event"]].map(|part| part.as_str().unwrap_or(""))
+        })
+        .collect();
+    seen.sort_unstable();
+    let source = report["partition"].as_str().expect("a partition");
+    let event = |offset: i64| format!("{source}@{offset}");
+    let expected = [
+        [stage.dead_letters.as_str(), "malformed", &event(2)],
+        [&late, "late", &event(1)],
+        [&late, "late", &event(4)],
+    ];
+    assert_eq!(seen, expected, "{report:#}");
+    let open = &report["open"][0];
+    assert_eq!((&open["events"], &open["endMs"]), (&json!(2), &json!(start + 2000)));
+    assert_eq!((&report["time"]["watermarkMs"], open.get("aggregates")), (&json!(start + 1), None));
+    assert_eq!(report["notes"], json!([]));
+    let printed = text(&stage.tidemill(&["why"], &["ada", "--show-values"]));
+    assert!(printed.contains(r#"{"events":2,"total":41}"#), "{printed}");
+    assert!(printed.contains("was read to its end: event time goes on"), "{printed}");
+    let printed = text(&stage.tidemill(&["why"], &["bob"]));
+    assert!(printed.contains("--partition looks in another"), "{printed}");
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
+#[test]
 fn a_function_without_a_window_has_nothing_that_waits() {
     let stage = Stage::new(cluster(), "why-plain", 1);
     let refused = failure(&stage.tidemill(&["why"], &["ada"]));

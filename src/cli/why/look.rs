@@ -92,7 +92,8 @@ pub fn look(cluster: &Cluster, question: &Question<'_>) -> anyhow::Result<Report
         keys: windows.keys(),
     };
     refused(cluster, &admin, question, &mut report)?;
-    if question.partition.is_none() && !report.is_gathered {
+    let has_found = !(report.open.is_empty() && report.waiting.is_empty() && report.refused.is_empty());
+    if question.partition.is_none() && !report.is_gathered && !has_found {
         report.notes.push(format!(
             "the key is looked for in partition {partition}, where producers put it that partition as Java's do by \
              default; --partition looks in another"
