@@ -18,10 +18,11 @@ use super::scan::{self, Stretch};
 use super::{Global, Output, Which, connect};
 use crate::kafka::admin::Isolation;
 use crate::kafka::{
-    Admin, AdminError, Cluster, Commit, Consumer, Origin, Partition, Produce, Producer, ProducerConfig,
+    Admin, AdminError, Cluster, Commit, Committed, Consumer, Origin, Partition, Produce, Producer,
+    ProducerConfig,
 };
-use crate::model::Function;
-use crate::pipeline::Checkpoint;
+use crate::model::{Function, Record};
+use crate::pipeline::{Checkpoint, Ledger};
 use crate::window::FORGOTTEN;
 
 /// How long brokers may take for what is written.
@@ -37,9 +38,9 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
   tidemill reset functions/ride-loyalty --state --dry-run
   tidemill drain ride-loyalty && tidemill reset functions/ride-loyalty --state --yes
 
-The records of the state topic are deleted, or, where the broker does that for no compacted topic, each key is written
-again without a value. Accounts and offsets stay as they are. To read events again, commit earlier offsets before the
-function starts (kafka-consumer-groups.sh --reset-offsets).
+The records of the state topic are deleted, or, where the broker does that for no compacted topic,
+each key is written again without a value. Accounts and offsets stay as they are. To read events
+again, commit earlier offsets before the function starts (kafka-consumer-groups.sh --reset-offsets).
 
 Exit codes: 0 done, or nothing to do; 1 refused, not confirmed, or an error; 2 wrong usage or an invalid manifest.")]
 pub struct Reset {
@@ -66,6 +67,8 @@ struct Plan {
     live: BTreeMap<i32, BTreeSet<Vec<u8>>>,
     /// What is committed, without watermarks, where there were any.
     commits: Vec<Commit>,
+    /// Events on their way to their windows. They bring along how far their sources had come.
+    on_their_way: u64,
 }
 
 /// How the state went.
@@ -140,14 +143,14 @@ impl Plan {
         }
         let topic = function.state_topic.as_str();
         // An open transaction would bring back what it commits.
-        let commits = without_watermarks(admin, function)?;
+        let (commits, on_their_way) = without_watermarks(cluster, admin, function)?;
         let whole = scan::whole(admin, &[topic], Isolation::ReadUncommitted)?;
         if whole.is_empty() {
             bail!("state topic {topic} does not exist: the function has not run on this cluster yet");
         }
         let live = live(cluster, &whole)?;
         let (function, state_topic) = (function.name.to_string(), topic.to_owned());
-        Ok(Self { function, state_topic, whole, live, commits })
+        Ok(Self { function, state_topic, whole, live, commits, on_their_way })
     }
 
     fn entries(&self) -> usize {
@@ -251,6 +254,13 @@ impl Plan {
             Some(Means::Nothing) => "are gone",
         };
         println!("{} {how}", self.what());
+        if self.on_their_way > 0 {
+            println!(
+                "{} events are on their way to their windows already: what comes before the time that their sources had \
+                 come to then is late",
+                self.on_their_way
+            );
+        }
     }
 
     fn document(&self, means: Option<Means>) -> serde_json::Value {
@@ -260,6 +270,7 @@ impl Plan {
             "entries": self.entries(),
             "partitions": self.live.len(),
             "watermarks": self.commits.len(),
+            "onTheirWay": self.on_their_way,
             "dryRun": means.is_none(),
             "by": match means {
                 Some(Means::Deleted) => "deletion",
@@ -270,8 +281,14 @@ impl Plan {
     }
 }
 
-/// What the group has committed where time stands beside it, to be committed again without. A clock's is its last tick.
-fn without_watermarks(admin: &Admin, function: &Function) -> anyhow::Result<Vec<Commit>> {
+/// What the group has committed where time stands beside it, to be committed again without. A clock's is its last tick. How
+/// far sources had come stands in the stitch topic too: where nothing else is left to be read, that is passed over; else so
+/// many events are on their way there.
+fn without_watermarks(
+    cluster: &Cluster,
+    admin: &Admin,
+    function: &Function,
+) -> anyhow::Result<(Vec<Commit>, u64)> {
     let sources = function.sources.iter().filter(|source| source.schedule.is_none());
     let mut topics: Vec<&str> = sources.map(|source| source.topic.as_str()).collect();
     topics.extend(function.stitch_topic.as_deref());
@@ -285,37 +302,85 @@ fn without_watermarks(admin: &Admin, function: &Function) -> anyhow::Result<Vec<
     let committed = admin
         .committed(&function.group, Some(&partitions.collect::<Vec<_>>()), true)
         .context("asked what is committed (a transaction that a killed worker left open is waited for)")?;
+    let mut unread = unread(cluster, admin, function, &committed)?;
+    let on_their_way = unread.values().map(|unread| unread.events).sum();
+    unread.retain(|_, unread| unread.events == 0 && unread.tidings > 0);
     let mut commits = Vec::new();
     for found in committed {
         let Some(offset) = found.offset else { continue };
         let mut checkpoint = Checkpoint::read(offset, &found.metadata)
             .with_context(|| format!("what {} has committed for {}", function.group, found.partition))?;
-        if std::mem::replace(&mut checkpoint.watermark_ms, i64::MIN) != i64::MIN {
-            let metadata = checkpoint.metadata();
+        let had_time = std::mem::replace(&mut checkpoint.watermark_ms, i64::MIN) != i64::MIN;
+        let passed_over = unread.get(&found.partition);
+        if let Some(unread) = passed_over {
+            checkpoint.ledger = Ledger::starting_at(unread.end);
+        }
+        if had_time || passed_over.is_some() {
+            let (offset, metadata) = (checkpoint.offset(), checkpoint.metadata());
             commits.push(Commit { partition: found.partition, offset, metadata });
         }
     }
-    Ok(commits)
+    Ok((commits, on_their_way))
+}
+
+/// What of a partition of the stitch topic is still to be read.
+#[derive(Default)]
+struct Unread {
+    end: i64,
+    events: u64,
+    /// Records that say how far sources have come: they have no key.
+    tidings: u64,
+}
+
+fn unread(
+    cluster: &Cluster,
+    admin: &Admin,
+    function: &Function,
+    committed: &[Committed],
+) -> anyhow::Result<BTreeMap<Partition, Unread>> {
+    let Some(topic) = function.stitch_topic.as_deref() else { return Ok(BTreeMap::new()) };
+    let mut stretches = scan::whole(admin, &[topic], Isolation::ReadUncommitted)?;
+    for stretch in &mut stretches {
+        let own = committed.iter().find(|found| found.partition == stretch.partition);
+        stretch.from = own.and_then(|own| own.offset).unwrap_or(0).max(stretch.from);
+    }
+    let ends = stretches
+        .iter()
+        .map(|stretch| (stretch.partition.clone(), Unread { end: stretch.to, ..Unread::default() }));
+    let mut unread: BTreeMap<Partition, Unread> = ends.collect();
+    read(cluster, &stretches, &mut |record| {
+        let place = Partition { topic: record.topic.to_owned(), partition: record.partition };
+        let counts = unread.entry(place).or_default();
+        *(if record.key.is_some() { &mut counts.events } else { &mut counts.tidings }) += 1;
+    })?;
+    Ok(unread)
+}
+
+fn read(cluster: &Cluster, stretches: &[Stretch], visit: &mut dyn FnMut(&Record<'_>)) -> anyhow::Result<()> {
+    let some = stretches.iter().filter(|stretch| stretch.from < stretch.to);
+    let starts: Vec<_> = some.map(|stretch| (stretch.partition.clone(), stretch.from)).collect();
+    if starts.is_empty() {
+        return Ok(());
+    }
+    let mut consumer = Consumer::reader(cluster, "reset")?;
+    consumer.assign(&starts)?;
+    let _ = scan::read(&mut consumer, stretches, &mut |record| {
+        visit(record);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(())
 }
 
 /// The keys that have a value, by partition.
 fn live(cluster: &Cluster, whole: &[Stretch]) -> anyhow::Result<BTreeMap<i32, BTreeSet<Vec<u8>>>> {
     let mut live: BTreeMap<i32, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    let some = whole.iter().filter(|stretch| stretch.from < stretch.to);
-    let starts: Vec<_> = some.map(|stretch| (stretch.partition.clone(), stretch.from)).collect();
-    if starts.is_empty() {
-        return Ok(live);
-    }
-    let mut consumer = Consumer::reader(cluster, "reset")?;
-    consumer.assign(&starts)?;
-    let _ = scan::read(&mut consumer, whole, &mut |record| {
+    read(cluster, whole, &mut |record| {
         let (keys, key) = (live.entry(record.partition).or_default(), record.key.unwrap_or_default());
         match record.value {
             Some(_) if !keys.contains(key) => drop(keys.insert(key.to_vec())),
             Some(_) => {}
             None => drop(keys.remove(key)),
         }
-        Ok(ControlFlow::Continue(()))
     })?;
     live.retain(|_, keys| !keys.is_empty());
     Ok(live)
@@ -337,6 +402,7 @@ mod tests {
                 .iter()
                 .map(|_| Commit { partition: partition.clone(), offset: 0, metadata: String::new() })
                 .collect(),
+            on_their_way: 0,
         }
     }
 

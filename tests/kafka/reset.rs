@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidemill::model::{Clock as _, SystemClock};
+use tidemill::pipeline::Tidings;
 
 use crate::harness::{Follower, Stage, ToSend, cluster, wait_until};
 
@@ -150,8 +151,14 @@ fn sources_that_are_brought_together_forget_how_far_each_had_come() {
     follower.wait_for(1, WITHIN);
     assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
 
+    // Nobody has read this yet: that both have come so far.
+    let topics = vec![(stage.source.clone(), 1), (payments.clone(), 1)];
+    let tidings = Tidings { topics, parts: vec![(0, 0, now, false), (1, 0, now, false)] };
+    let stitch = format!("{}.stitch", stage.name);
+    cluster().produce(&stitch, [ToSend::value(tidings.write()).to(0)]);
     let done = document(&reset(&stage, &["--yes", "--output", "json"]));
     assert!(done["entries"].as_u64() > Some(2), "{done:#}");
+    assert_eq!(done["onTheirWay"], 0, "{done:#}");
     assert!(done["watermarks"].as_u64() >= Some(2), "of both sources: {done:#}");
     let mut worker = stage.spawn("a");
     let earlier = now - 3_600_000;
