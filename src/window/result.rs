@@ -109,9 +109,12 @@ impl Fired<'_> {
 
     /// Appends the aggregates as one object.
     pub fn write_aggregates<'n>(&self, names: impl Iterator<Item = &'n str>, out: &mut Vec<u8>) {
-        let mut before = b'{';
+        out.push(b'{');
+        let first = out.len();
         for (name, cell) in names.zip(self.cells) {
-            out.push(std::mem::replace(&mut before, b','));
+            if out.len() > first {
+                out.push(b',');
+            }
             string(name, out);
             out.push(b':');
             cell.write_json(out);

@@ -42,6 +42,8 @@ pub struct Gathers {
     known: BTreeMap<Partition, Known>,
     /// How many partitions each source has.
     counts: Vec<(String, u32)>,
+    /// When those are asked for again that no broker told.
+    count_at: Duration,
     tell_at: Duration,
     trim_at: Duration,
     looked_at: Duration,
@@ -118,10 +120,14 @@ impl Worker {
             }
         }
         self.align(max_drift)?;
-        let gathers = &mut self.gathers;
-        if now < gathers.tell_at || gathers.counts.is_empty() {
+        if now < self.gathers.tell_at {
             return Ok(());
         }
+        if self.gathers.counts.len() < sources && now >= self.gathers.count_at {
+            self.gathers.count_at = now + ASK_AGAIN;
+            self.count_partitions();
+        }
+        let gathers = &mut self.gathers;
         let mut tidings = Tidings::default();
         let mut told = Vec::new();
         for lane in self.lanes.iter().filter(|lane| lane.source < sources) {
@@ -130,7 +136,6 @@ impl Worker {
             if known.said == Some(says) {
                 continue;
             }
-            known.said = Some(says);
             let at = match tidings.topics.iter().position(|(topic, _)| *topic == lane.partition.topic) {
                 Some(at) => at,
                 None => {
@@ -142,6 +147,7 @@ impl Worker {
                     tidings.topics.len() - 1
                 }
             };
+            known.said = Some(says);
             tidings.parts.push((at as u16, lane.partition.partition, says.0, says.1));
             told.push(lane.track.lane);
         }
@@ -181,7 +187,7 @@ impl Worker {
         let others = others.filter(|part| !is_own(part.source, part.partition)).map(|part| part.watermark_ms);
         // One without an event yet says nothing of time.
         let slowest = own.chain(others).filter(|watermark_ms| *watermark_ms != i64::MIN).min();
-        let Some(limit) = slowest.map(|slowest| slowest.saturating_add(max_drift)) else { return Ok(()) };
+        let limit = slowest.map_or(i64::MAX, |slowest| slowest.saturating_add(max_drift));
         let mut ahead = Vec::new();
         for lane in self.lanes.iter_mut().filter(|lane| lane.source < sources) {
             let is_ahead = lane.track.checkpoint.watermark_ms > limit;

@@ -321,6 +321,9 @@ impl Worker {
 
     /// How long there is nothing to do but to wait for records and calls.
     fn patience(&self, now: Duration, is_busy: bool) -> Duration {
+        if self.states.as_ref().is_some_and(States::is_any_due) {
+            return Duration::ZERO;
+        }
         let due = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min();
         let mut call = due.map_or(IDLE_WAIT, |due| due.saturating_sub(now));
         if let Some(budget) = &self.budget {

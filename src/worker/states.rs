@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Consumer, Origin, Partition};
-use crate::model::{Function, WindowSpec};
+use crate::model::{Function, Moment, WindowSpec};
+use crate::observe::Phase;
 use crate::observe::metrics::Id;
 use crate::pipeline::{Tidings, back_off};
 use crate::window::{Part, Windows};
@@ -48,7 +49,7 @@ pub struct States {
     /// The topic of the events.
     topic: Arc<str>,
     /// The function's sources, if they are brought together there.
-    sources: Option<Vec<String>>,
+    sources: Option<Arc<[String]>>,
     spec: WindowSpec,
     max_bytes: u64,
     states: Vec<State>,
@@ -79,7 +80,7 @@ impl States {
 
     /// How many sources are brought together, if they are.
     pub fn sources(&self) -> Option<usize> {
-        self.sources.as_ref().map(Vec::len)
+        self.sources.as_ref().map(|sources| sources.len())
     }
 
     /// What is known of source partitions that are not idle.
@@ -132,6 +133,11 @@ impl States {
         let state = self.states.iter_mut().find(|state| state.partition == partition)?;
         (state.heard_at, state.idle) = (now, None);
         Some(&mut state.windows)
+    }
+
+    /// Windows of some partition are to be closed.
+    pub fn is_any_due(&self) -> bool {
+        self.states.iter().any(|state| state.windows.is_due())
     }
 
     /// Windows of this partition are to be closed before its next event.
@@ -262,10 +268,11 @@ impl Worker {
             !is_heard
                 || !lane_of(partition).is_some_and(|lane| known(lane).is_some_and(|end| is_at(lane, end)))
         };
-        let sources = states.sources.clone().unwrap_or_default();
+        let sources = states.sources.clone();
         // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
         let all_sent = std::cell::OnceCell::new();
-        let all_sent = || *all_sent.get_or_init(|| are_all_read(consumer, &sources));
+        let all_sent =
+            || *all_sent.get_or_init(|| are_all_read(consumer, sources.as_deref().unwrap_or_default()));
         let is_read = |partition| {
             let lane = lane_of(partition)?;
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
@@ -323,6 +330,7 @@ impl Worker {
             }
             let origin = Origin::of_no_record(lane.track.lane);
             let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
+            self.report.is_at(Phase::Handle);
             let began = self.config.clock.now();
             let place = ((&*topic, partition), began);
             state.again_at.remove(&number);
@@ -363,14 +371,38 @@ impl Worker {
 
     /// Closes windows that are due, as many as fit into a cut; the rest follows in the next.
     pub(super) fn close_windows(&mut self) -> Result<(), Stopped> {
-        let Some(states) = &self.states else { return Ok(()) };
-        if !states.states.iter().any(|state| state.windows.is_due()) {
+        if !self.states.as_ref().is_some_and(States::is_any_due) {
             return Ok(());
         }
-        let now = self.now();
-        let mut noted = None;
-        let Some(states) = &mut self.states else { return Ok(()) };
-        'states: for state in states.states.iter_mut().filter(|state| state.windows.is_due()) {
+        if self.pipeline.has_handler() {
+            self.report.is_at(Phase::Handle);
+        }
+        let mut began = self.now();
+        let until = began.elapsed + super::work::ROUND;
+        if !self.is_dirty() {
+            self.pace.begin(began.elapsed);
+        }
+        while let Some(lane) = self.close_some(began) {
+            let now = self.now();
+            self.note_given(lane, now.elapsed.saturating_sub(began.elapsed))?;
+            began = now;
+            self.must_cut |= self.pace.wait(now.elapsed, false).is_zero();
+            if self.must_cut || now.elapsed >= until {
+                break;
+            }
+        }
+        self.must_cut |= self.outputs.is_full();
+        if let Some(tap) = &mut self.tap {
+            tap.gave();
+        }
+        Ok(())
+    }
+
+    /// Closes windows until there is something to tell about a lane, which it names; `None`: none is due, or no more fit
+    /// into the cut.
+    fn close_some(&mut self, now: Moment) -> Option<u16> {
+        let states = self.states.as_mut()?;
+        for state in states.states.iter_mut().filter(|state| state.windows.is_due()) {
             let Some(lane) = self.lanes.find(&states.topic, state.partition) else { continue };
             let origin = Origin::of_no_record(lane.track.lane);
             let place = ((lane.partition.topic.as_str(), state.partition), now);
@@ -384,20 +416,11 @@ impl Worker {
                 (0..given.unrouted).for_each(|_| self.meter.unrouted());
                 lane.track.is_dirty = true;
                 if !given.is_plain() {
-                    // It is told below, and the rest is closed in the next round.
-                    noted = Some(lane.track.lane);
-                    break 'states;
+                    return Some(lane.track.lane);
                 }
             }
         }
-        self.must_cut |= self.outputs.is_full();
-        if let Some(tap) = &mut self.tap {
-            tap.gave();
-        }
-        match noted {
-            Some(lane) => self.note_given(lane, self.now().elapsed.saturating_sub(now.elapsed)),
-            None => Ok(()),
-        }
+        None
     }
 
     /// Writes what the state has that is not in its topic, and notes where event time stands.

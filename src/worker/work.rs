@@ -13,7 +13,7 @@ use crate::observe::{CallOutcome, Phase};
 use crate::pipeline::{Pass, Placement, Settled};
 
 /// How long records are worked on before the group, a stop or a pause is heard again: cuts may be further apart.
-const ROUND: Duration = Duration::from_millis(100);
+pub(super) const ROUND: Duration = Duration::from_millis(100);
 
 /// What a group of records came to, timed as a whole.
 #[derive(Default)]
