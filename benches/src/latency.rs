@@ -9,7 +9,7 @@ use crate::contest::{Contestant, Field, Name, Route, Work};
 use crate::ping::{Latencies, Pace, Probe};
 use crate::report::{self, Series};
 use crate::session::{Place, Session};
-use crate::subject::Function;
+use crate::subject::{Function, Tidemill};
 
 /// Exactly once; the bare loop cuts every 5 ms, Tidemill and Kafka Streams as they do by default.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub struct Args {
     /// `fetch.wait.max.ms` of the probe's reader: what it adds to everybody's latency at worst
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 10)]
     pub fetch_wait_ms: u32,
+    /// Measure a stitch of two sources against the plain copy, and nobody else
+    #[arg(long)]
+    pub stitch: bool,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
@@ -42,18 +45,16 @@ const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
 /// Measures everybody in turn.
 pub fn run(args: &Args) -> Result<()> {
     let session = Session::open(&args.place)?;
+    if args.stitch {
+        return stitch(&session, args);
+    }
     let work = Work {
         bare: Kind::Eos,
         bare_cut: Duration::from_millis(5),
         function: Function::echo(Duration::from_millis(100)),
     };
     let contestants = args.field.contestants(&session, &work)?;
-    let pace = Pace {
-        rate: args.rate,
-        warm_up: Duration::from_secs(args.warm_up),
-        time: Duration::from_secs(args.seconds),
-        fetch_wait_ms: args.fetch_wait_ms,
-    };
+    let pace = args.pace();
     if let Some(first) = contestants.first() {
         eprintln!("warming the broker up");
         turn(&session, first, pace)?;
@@ -73,6 +74,66 @@ pub fn run(args: &Args) -> Result<()> {
     let work = format!("latency produce → visible result, {}/s, exactly once", args.rate);
     report::row(&work, &figure(&results));
     Ok(())
+}
+
+impl Args {
+    fn pace(&self) -> Pace {
+        Pace {
+            rate: self.rate,
+            warm_up: Duration::from_secs(self.warm_up),
+            time: Duration::from_secs(self.seconds),
+            fetch_wait_ms: self.fetch_wait_ms,
+        }
+    }
+}
+
+/// The same for a stitch, against the plain copy: from when the second event was due.
+fn stitch(session: &Session, args: &Args) -> Result<()> {
+    let copy = Contestant::Tidemill(Tidemill::build(&Function::echo(Duration::from_millis(100)))?);
+    let mut medians = [Vec::new(), Vec::new()];
+    turn(session, &copy, args.pace())?;
+    for round in 1..=args.rounds {
+        let plain = turn(session, &copy, args.pace())?;
+        let stitched = stitch_turn(session, args.pace())?;
+        for ((what, latencies), medians) in
+            [("copy", plain), ("stitch", stitched)].into_iter().zip(&mut medians)
+        {
+            let figures = QUANTILES.map(|(label, q)| format!("{label} {:.1} ms", latencies.quantile_ms(q)));
+            println!("round {round}: {what:<8} {}", figures.join(", "));
+            medians.push(latencies.quantile_ms(0.5));
+        }
+    }
+    let [plain, stitched] = medians.map(|mut medians| {
+        medians.sort_by(f64::total_cmp);
+        medians[medians.len() / 2]
+    });
+    let work = format!("latency second event of a stitch → visible result, {}/s, exactly once", args.rate);
+    let ratio = stitched / plain;
+    let figure = format!("stitch p50 {stitched:.1} ms; copy p50 {plain:.1} ms; **{ratio:.2} × the copy**");
+    report::row(&work, &figure);
+    Ok(())
+}
+
+fn stitch_turn(session: &Session, pace: Pace) -> Result<Latencies> {
+    let (input, beside) = (session.fresh_topic("in")?, session.fresh_topic("beside")?);
+    let output = session.fresh_topic("out")?;
+    let function = Function {
+        package: None,
+        window: Some("{ stitch: { within: 1h } }".to_owned()),
+        beside: Some(beside.clone()),
+        sink: "format: json",
+        ..Function::echo(Duration::from_millis(100))
+    };
+    let probe = Probe::open(session.brokers(), &input, &output, pace)?.beside(&beside);
+    let route = Route { input: &input, output: &output };
+    let running = Tidemill::build(&function)?.start(session, &session.fresh_name("stitch"), route)?;
+    let latencies = probe.measure(&running)?;
+    running.stop()?;
+    drop(probe);
+    for topic in [&input, &beside, &output] {
+        session.topics().delete(topic)?;
+    }
+    Ok(latencies)
 }
 
 fn turn(session: &Session, contestant: &Contestant, pace: Pace) -> Result<Latencies> {

@@ -56,10 +56,17 @@ pub struct Probe<'a> {
     producer: BaseProducer,
     reader: BaseConsumer,
     input: &'a str,
+    /// A second input: each number goes there first, and comes back once both are stitched.
+    beside: Option<&'a str>,
     pace: Pace,
 }
 
 impl<'a> Probe<'a> {
+    /// The same on a stitch with what goes to `beside`.
+    pub fn beside(self, beside: &'a str) -> Self {
+        Self { beside: Some(beside), ..self }
+    }
+
     /// A probe on a copy from `input` to `output`, both still empty.
     pub fn open(brokers: &str, input: &'a str, output: &str, pace: Pace) -> Result<Self> {
         let mut config = ClientConfig::new();
@@ -78,7 +85,7 @@ impl<'a> Probe<'a> {
             .set("fetch.wait.max.ms", pace.fetch_wait_ms.to_string());
         let reader: BaseConsumer = config.create()?;
         reader.assign(&topics::every_partition(output, Offset::Beginning)?)?;
-        Ok(Self { producer, reader, input, pace })
+        Ok(Self { producer, reader, input, beside: None, pace })
     }
 
     /// Waits until copies come, then measures.
@@ -128,6 +135,9 @@ impl<'a> Probe<'a> {
     /// Sends record `n`: 100 bytes that begin with the number.
     fn send(&self, n: u64) -> Result<()> {
         let (key, value) = (format!("k{}", n % KEYS), format!("{n:<100}"));
+        if let Some(beside) = self.beside {
+            fill::send(&self.producer, BaseRecord::to(beside).key(key.as_str()).payload("x"))?;
+        }
         fill::send(&self.producer, BaseRecord::to(self.input).key(key.as_str()).payload(value.as_bytes()))
     }
 
@@ -139,7 +149,15 @@ impl<'a> Probe<'a> {
         };
         let record = record.context("read the output")?;
         let text = record.payload().map(std::str::from_utf8).context("a copy has a value")??;
-        Ok(Some(text.trim_end().parse().context("a copy begins with its number")?))
+        let number = match self.beside {
+            None => text,
+            // `…,"<input>":"17   …",…`
+            Some(_) => {
+                let named = format!(r#""{}":""#, self.input);
+                text.split_once(&named).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
+            }
+        };
+        Ok(Some(number.trim_end().parse().context("a copy begins with its number")?))
     }
 }
 

@@ -78,6 +78,10 @@ pub(super) struct Means<'a, W> {
     pub writer: &'a mut W,
     /// The partition whose events the windows hold.
     pub place: (&'a str, i32),
+    /// The record there by which windows give results before their end: it is to blame if a call ends the process.
+    pub offset: Option<i64>,
+    /// How many calls for that record failed before.
+    pub failed: u32,
     pub now: Moment,
     pub timeout_ms: i64,
     /// What it comes to.
@@ -123,7 +127,7 @@ impl Giver {
             aggregates: aggregates.as_deref(),
             missing: fired.missing,
             name: &name,
-            failed: 0,
+            failed: means.failed,
         };
         let bodies = || fired.members.iter().map(|kept| kept.body());
         let is_done = match is_behind {
@@ -138,7 +142,10 @@ impl Giver {
         };
         let verdict = match is_done {
             true => Verdict::Done,
-            false => Verdict::Wait { attempts: u32::from(!is_behind), name: name.clone(), aggregates },
+            false => {
+                let attempts = if is_behind { 0 } else { means.failed + 1 };
+                Verdict::Wait { attempts, name: name.clone(), aggregates }
+            }
         };
         self.name = name;
         verdict
@@ -232,7 +239,7 @@ impl Giver {
         let now_ms = means.now.wall_ms;
         let call = OfWindow {
             window: &window,
-            stands_at: None,
+            stands_at: means.offset.map(|offset| (means.place.0, means.place.1, offset)),
             attempt: result.failed + 1,
             now_ms,
             deadline_ms: now_ms.saturating_add(means.timeout_ms),

@@ -63,7 +63,7 @@ pub enum Settled {
 
 /// What is needed to give results: parts of the pipeline, so that an event may go on borrowing from others.
 macro_rules! means {
-    ($self:ident, $writer:expr, $place:expr, $now:expr) => {
+    ($self:ident, $writer:expr, $place:expr, ($offset:expr, $failed:expr), $now:expr) => {
         Means {
             function: &$self.function,
             intakes: &$self.intakes,
@@ -73,6 +73,8 @@ macro_rules! means {
             outbox: &mut $self.outbox,
             writer: $writer,
             place: $place,
+            offset: $offset,
+            failed: $failed,
             now: $now,
             timeout_ms: $self.timeout_ms,
             given: &mut $self.given,
@@ -84,7 +86,7 @@ macro_rules! means {
 macro_rules! place {
     ($self:ident, $pass:expr, $event:expr, $placing:expr, $windows:expr, $writer:expr) => {{
         let place = ($pass.record.topic, $pass.record.partition);
-        let mut means = means!($self, $writer, place, $pass.now);
+        let mut means = means!($self, $writer, place, (Some($pass.record.offset), $pass.failed), $pass.now);
         let (giver, names) = (&mut $self.giver, &$self.names);
         let placing: &Placing<'_> = $placing;
         let placed = $self.gatherer.as_mut().map(|gatherer| {
@@ -289,7 +291,7 @@ impl Pipeline {
             return false;
         }
         let (giver, names) = (&mut self.giver, &self.names);
-        let mut means = means!(self, writer, place, now);
+        let mut means = means!(self, writer, place, (None, 0), now);
         windows.close_next(&mut |fired, is_behind| {
             let names = names.iter().map(String::as_str);
             giver.give(fired, (None, is_behind), names, &mut means)
@@ -304,7 +306,7 @@ impl Pipeline {
         writer: &mut W,
     ) -> bool {
         self.given = Given::default();
-        let mut means = means!(self, writer, place, now);
+        let mut means = means!(self, writer, place, (None, 0), now);
         self.giver.give_again(pending, &mut means)
     }
 

@@ -201,3 +201,42 @@ fn windows_that_fail_give_their_result_once_whatever_befalls_the_workers() {
     assert!(seen.iter().map(|(key, value)| (key.to_string(), value.to_string())).eq(expected));
     assert!(stage.read_dead_letters().is_empty());
 }
+
+#[test]
+fn an_event_whose_window_ends_the_process_becomes_a_dead_letter() {
+    let stage = threes("deadly").with_short_sessions();
+    let mut worker = stage.spawn("a");
+    let events = [
+        of("ada", "1").header("abort", "99"),
+        of("bob", "1").header("abort", "1"),
+        of("ada", "2"),
+        of("bob", "2"),
+        of("ada", "3"),
+        of("bob", "3"),
+        of("eve", "1"),
+        of("eve", "2"),
+        of("eve", "3"),
+    ];
+    cluster().produce(&stage.source, events.map(|event| event.to(0)));
+    let follower = Follower::start(cluster(), &stage.sink);
+    let mut deaths = 0;
+    wait_until(WITHIN, "two results and a dead letter", || {
+        if !worker.is_running() {
+            deaths += 1;
+            worker = stage.spawn("a");
+        }
+        follower.count() >= 2 && stage.read_dead_letters().len() == 1
+    });
+    let results: BTreeMap<_, _> = follower
+        .read()
+        .iter()
+        .map(|result| (result.key_text().to_owned(), result.text().to_owned()))
+        .collect();
+    let expected = [("bob", "1+2+3"), ("eve", "1+2+3")];
+    assert_eq!(results, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    let dead = stage.read_dead_letters();
+    // The event by which the window was full: the others are still in it.
+    assert_eq!((dead[0].text(), dead[0].header("tidemill-reason")), ("3", Some("crashed")));
+    assert!((4..=6).contains(&deaths), "died {deaths} times:\n{}", worker.log());
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
