@@ -248,16 +248,7 @@ impl Giver {
         let failure = match handler.call_window(&call, means.outbox) {
             Outcome::Ok => {
                 means.given.calls[0] += 1;
-                match self.route(result, means) {
-                    Ok(routed) => {
-                        means.given.written += routed.written;
-                        means.given.unrouted += routed.unrouted;
-                    }
-                    Err(error) => {
-                        let (reason, text) = (error.reason(), error.to_string());
-                        self.bury_all(result, (events, records), (reason, &text), means);
-                    }
-                }
+                self.deliver(result, (events, records), means);
                 return true;
             }
             Outcome::Skip => {
@@ -341,6 +332,16 @@ impl Giver {
             }
             _ => means.outbox.push(&emit),
         };
+        self.deliver(result, (&[], &[]), means);
+    }
+
+    /// Writes what is staged; a result that cannot be written becomes a dead letter.
+    fn deliver<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        holds: (&[Event<'_>], &[Record<'_>]),
+        means: &mut Means<'_, W>,
+    ) {
         match self.route(result, means) {
             Ok(routed) => {
                 means.given.written += routed.written;
@@ -348,7 +349,7 @@ impl Giver {
             }
             Err(error) => {
                 let (reason, text) = (error.reason(), error.to_string());
-                self.bury_all(result, (&[], &[]), (reason, &text), means);
+                self.bury_all(result, holds, (reason, &text), means);
             }
         }
     }

@@ -165,10 +165,7 @@ impl Waiting {
             None => {
                 self.list.remove(&number);
             }
-            Some(mut pending) => {
-                if let Some(known) = self.list.get(&number) {
-                    pending.events.clone_from(&known.events);
-                }
+            Some(pending) => {
                 self.list.insert(number, Arc::new(pending));
             }
         }
