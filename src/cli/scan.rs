@@ -84,13 +84,13 @@ pub fn read(
         while let Some(fetched) = consumer.head() {
             match fetched {
                 Fetched::Record(record) => {
-                    let Some(place) = place_of(record.topic, record.partition) else {
-                        bail!("{}/{} was not asked for", record.topic, record.partition)
-                    };
-                    let end = left[place];
-                    left[place] = end.filter(|end| record.offset + 1 < *end);
-                    if end.is_some_and(|end| record.offset < end) && visit(&record)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
+                    // Partitions that stay assigned bring what is new there while others are asked for.
+                    if let Some(place) = place_of(record.topic, record.partition) {
+                        let end = left[place];
+                        left[place] = end.filter(|end| record.offset + 1 < *end);
+                        if end.is_some_and(|end| record.offset < end) && visit(&record)?.is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
                     }
                 }
                 Fetched::End { topic, partition, offset } => {

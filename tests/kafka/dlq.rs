@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -223,6 +225,10 @@ fn the_case_fails_until_the_handler_is_mended(stage: &Stage, id: &str) {
 /// Dead letters of `stage`'s function, numbered, in runs of ten by reason, and some of another function between them.
 fn fill_dead_letters(stage: &Stage, count: usize) {
     cluster().create_topic(&stage.dead_letters, 2, &[]);
+    add_dead_letters(stage, count);
+}
+
+fn add_dead_letters(stage: &Stage, count: usize) {
     let letters = (0..count).map(|n| {
         let function =
             if n % 7 == 6 { "default/other".to_owned() } else { format!("default/{}", stage.name) };
@@ -297,6 +303,26 @@ fn of_two_redrives_at_once_the_first_is_stopped_and_none_goes_twice() {
     assert!(first.log().contains("another redrive of"), "{}", first.log());
     let (expected, records) = renumbered(LETTERS, read(&redrive_topic(&stage)));
     assert_each_once(expected, &records);
+}
+
+#[test]
+fn letters_can_be_listed_while_others_die() {
+    let stage = Stage::new(cluster(), "dying", 3);
+    fill_dead_letters(&stage, 100);
+    let is_enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let more = (0..200).take_while(|_| !is_enough.load(Relaxed));
+            more.for_each(|_| add_dead_letters(&stage, 20));
+        });
+        let mut listed = 0;
+        for _ in 0..5 {
+            let before = listed;
+            listed = list(&stage, &[]).len();
+            assert!(listed >= before, "{listed} after {before}");
+        }
+        is_enough.store(true, Relaxed);
+    });
 }
 
 #[test]
