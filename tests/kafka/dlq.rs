@@ -313,7 +313,7 @@ fn letters_can_be_listed_while_others_die() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let more = (0..200).take_while(|_| !is_enough.load(Relaxed));
-            more.for_each(|_| add_dead_letters(&stage, 20));
+            more.for_each(|_| add_dead_letters(&stage, 5_000));
         });
         let mut listed = 0;
         for _ in 0..5 {
