@@ -48,6 +48,8 @@ pub enum FailureKind {
     },
     /// The handler panicked: tried again like a retry, counted apart.
     Panic,
+    /// It cannot go on with anything: the function stops, and when it starts again the call is made again.
+    Stop,
 }
 
 /// Why an event became a dead letter; written into the `tidemill-reason` header.

@@ -7,6 +7,7 @@ mod event;
 mod failure;
 mod function;
 mod headers;
+mod keyed;
 mod outbox;
 mod record;
 mod schedule;
@@ -24,6 +25,7 @@ pub use function::{
     Retry, Sink, Source, StartAt, TimeFormat, TimeSpec,
 };
 pub use headers::HeaderBuffer;
+pub use keyed::{At, Effect, Keyed, LookupError, TimerCall};
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Tick};

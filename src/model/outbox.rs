@@ -1,7 +1,9 @@
-//! What one call emits, staged until the call has succeeded: a failed call leaves nothing.
+//! What one call emits and does to its key, staged until the call has succeeded: a failed call leaves nothing.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use super::keyed::{At, Effect};
 use super::record::Header;
 
 /// The key of an output.
@@ -49,10 +51,18 @@ enum StagedKey {
     Bytes(Span),
 }
 
+enum StagedEffect {
+    Put { name: Span, value: Span, ttl: Option<Duration> },
+    Delete { name: Span },
+    Timer { name: Span, at: At },
+    Cancel { name: Span },
+}
+
 /// A place in an outbox to fall back to.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     emits: usize,
+    effects: usize,
     headers: usize,
     bytes: usize,
 }
@@ -64,6 +74,7 @@ pub struct Outbox {
     arena: Vec<u8>,
     headers: Vec<(Span, Option<Span>)>,
     emits: Vec<Staged>,
+    effects: Vec<StagedEffect>,
 }
 
 impl Outbox {
@@ -106,6 +117,54 @@ impl Outbox {
         true
     }
 
+    /// Stages what is done to the call's key. `false`: it does not fit in [`Outbox::MAX_BYTES`], nothing was staged.
+    #[must_use]
+    pub fn push_effect(&mut self, effect: &Effect<'_>) -> bool {
+        let (Effect::Put { name, .. }
+        | Effect::Delete { name }
+        | Effect::Timer { name, .. }
+        | Effect::Cancel { name }) = *effect;
+        let value = match effect {
+            Effect::Put { value, .. } => value.len(),
+            _ => 0,
+        };
+        if self.arena.len() + name.len() + value > Self::MAX_BYTES {
+            return false;
+        }
+        let name = self.store(name.as_bytes());
+        let staged = match *effect {
+            Effect::Put { value, ttl, .. } => StagedEffect::Put { name, value: self.store(value), ttl },
+            Effect::Delete { .. } => StagedEffect::Delete { name },
+            Effect::Timer { at, .. } => StagedEffect::Timer { name, at },
+            Effect::Cancel { .. } => StagedEffect::Cancel { name },
+        };
+        self.effects.push(staged);
+        true
+    }
+
+    /// What is done to the call's key, in order.
+    pub fn effects(&self) -> impl Iterator<Item = Effect<'_>> {
+        self.effects.iter().map(|staged| match staged {
+            StagedEffect::Put { name, value, ttl } => {
+                Effect::Put { name: self.text(name), value: self.bytes(value), ttl: *ttl }
+            }
+            StagedEffect::Delete { name } => Effect::Delete { name: self.text(name) },
+            StagedEffect::Timer { name, at } => Effect::Timer { name: self.text(name), at: *at },
+            StagedEffect::Cancel { name } => Effect::Cancel { name: self.text(name) },
+        })
+    }
+
+    /// What the call itself has put under `name`, `Some(None)` if it has deleted it; `None`: it has not touched it.
+    pub fn staged_value(&self, name: &str) -> Option<Option<&[u8]>> {
+        self.effects.iter().rev().find_map(|staged| match staged {
+            StagedEffect::Put { name: put, value, .. } if self.text(put) == name => {
+                Some(Some(self.bytes(value)))
+            }
+            StagedEffect::Delete { name: deleted } if self.text(deleted) == name => Some(None),
+            _ => None,
+        })
+    }
+
     /// How many outputs are staged.
     pub fn len(&self) -> usize {
         self.emits.len()
@@ -121,16 +180,23 @@ impl Outbox {
         self.arena.clear();
         self.headers.clear();
         self.emits.clear();
+        self.effects.clear();
     }
 
     /// Where the outbox stands now.
     pub fn mark(&self) -> Mark {
-        Mark { emits: self.emits.len(), headers: self.headers.len(), bytes: self.arena.len() }
+        Mark {
+            emits: self.emits.len(),
+            effects: self.effects.len(),
+            headers: self.headers.len(),
+            bytes: self.arena.len(),
+        }
     }
 
     /// Drops everything staged after `mark`.
     pub fn rollback(&mut self, mark: Mark) {
         self.emits.truncate(mark.emits);
+        self.effects.truncate(mark.effects);
         self.headers.truncate(mark.headers);
         self.arena.truncate(mark.bytes);
     }
@@ -189,5 +255,32 @@ impl Outbox {
 
     fn text(&self, span: &Span) -> &str {
         std::str::from_utf8(self.bytes(span)).expect("only `str`s are stored as text")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_did_to_its_key_is_seen_by_it_and_taken_back_with_it() {
+        let mut outbox = Outbox::default();
+        let put = Effect::Put { name: "order", value: b"1", ttl: None };
+        assert!(outbox.push_effect(&put));
+        assert_eq!(outbox.staged_value("order"), Some(Some(&b"1"[..])));
+        assert_eq!(outbox.staged_value("other"), None);
+        let mark = outbox.mark();
+        let effects = [
+            Effect::Delete { name: "order" },
+            Effect::Timer { name: "pay-by", at: At::Event(5) },
+            Effect::Cancel { name: "pay-by" },
+        ];
+        effects.iter().for_each(|effect| assert!(outbox.push_effect(effect)));
+        assert_eq!(outbox.staged_value("order"), Some(None), "deleted by the call itself");
+        assert_eq!(outbox.effects().skip(1).collect::<Vec<_>>(), effects);
+        outbox.rollback(mark);
+        assert_eq!(outbox.effects().collect::<Vec<_>>(), [put]);
+        outbox.clear();
+        assert_eq!(outbox.effects().count(), 0);
     }
 }

@@ -240,6 +240,7 @@ impl Giver {
         let call = OfWindow {
             window: &window,
             stands_at: means.offset.map(|offset| (means.place.0, means.place.1, offset)),
+            keyed: None,
             attempt: result.failed + 1,
             now_ms,
             deadline_ms: now_ms.saturating_add(means.timeout_ms),
@@ -268,11 +269,13 @@ impl Giver {
             }
             kind => {
                 means.given.calls[if kind == FailureKind::Panic { 4 } else { 2 }] += 1;
-                if result.failed + 1 < means.function.delivery.retry.max_attempts {
+                let is_over = result.failed + 1 >= means.function.delivery.retry.max_attempts;
+                if kind != FailureKind::Stop && !is_over {
                     means.given.error = failure.message;
                     return false;
                 }
-                if means.function.delivery.on_exhausted == crate::model::OnExhausted::Stop {
+                let stops = means.function.delivery.on_exhausted == crate::model::OnExhausted::Stop;
+                if stops || kind == FailureKind::Stop {
                     means.given.error = failure.message;
                     means.given.must_stop = true;
                     return false;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Outbox, Outcome, Retry};
 use crate::plugin::Instance;
-pub use crate::plugin::{Call, OfWindow};
+pub use crate::plugin::{Call, OfTimer, OfWindow};
 
 /// Something that handles events: a loaded plugin's instance, or a closure in a test. Each worker
 /// thread has its own, so it needs no locks.
@@ -23,6 +23,17 @@ pub trait Handler: Send {
     fn call_window(&mut self, call: &OfWindow<'_>, outbox: &mut Outbox) -> Outcome {
         let _ = (call, outbox);
         Outcome::Failed(OfWindow::refusal())
+    }
+
+    /// It takes timers.
+    fn has_on_timer(&self) -> bool {
+        false
+    }
+
+    /// Handles a timer that fires, in the same way; one that takes no timers rejects it.
+    fn call_timer(&mut self, call: &OfTimer<'_>, outbox: &mut Outbox) -> Outcome {
+        let _ = (call, outbox);
+        Outcome::Failed(OfTimer::refusal())
     }
 
     /// Hands over what the author counted since the last time, by name.

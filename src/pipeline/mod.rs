@@ -33,7 +33,7 @@ pub use envelope::{Envelope, EnvelopeError, Tidings};
 pub use filter::{Filters, Subject};
 pub use gather::GatherError;
 pub use give::Given;
-pub use invoke::{Call, Handler, OfWindow, back_off};
+pub use invoke::{Call, Handler, OfTimer, OfWindow, back_off};
 pub use key::{KeyError, Keyer};
 pub use ledger::Ledger;
 pub use origin::{FUNCTION, Place, PlaceError, ROUND, own_headers_of};

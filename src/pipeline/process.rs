@@ -422,6 +422,7 @@ impl Pipeline {
         let call = Call {
             event: &event,
             stands_at: (pass.record.topic, pass.record.partition, pass.record.offset),
+            keyed: None,
             attempt: pass.failed + 1,
             now_ms: now.wall_ms,
             deadline_ms: now.wall_ms.saturating_add(self.timeout_ms),
@@ -499,6 +500,7 @@ impl Pipeline {
             }
             FailureKind::Retry { after } => (after, false),
             FailureKind::Panic => (None, true),
+            FailureKind::Stop => return Settled::Stop { message, is_panic: false },
         };
         if pass.is_probe || attempts < self.function.delivery.retry.max_attempts {
             return Settled::Retry { after, message, is_panic };

@@ -9,7 +9,7 @@ use super::host::{Frame, HOST, Memory, Subject};
 use super::load::Entry;
 use super::notes::Slot;
 use super::window::{OfWindow, Tables};
-use crate::model::{Event, Failure, FailureKind, FunctionName, Outbox, Outcome};
+use crate::model::{Event, Failure, FailureKind, FunctionName, Keyed, Outbox, Outcome};
 
 /// One call.
 pub struct Call<'a> {
@@ -18,6 +18,8 @@ pub struct Call<'a> {
     /// Topic, partition and offset of the record that is worked on: that of an event which was brought back stands
     /// elsewhere than the event did.
     pub stands_at: (&'a str, i32, i64),
+    /// What it knows of its key; `None`: of no key.
+    pub keyed: Option<&'a dyn Keyed>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// Wall clock, milliseconds since the epoch.
@@ -312,7 +314,14 @@ mod tests {
             headers: &NoHeaders,
         };
         let event = Event::plain(record, "in");
-        let call = Call { event: &event, stands_at: ("in", 3, 41), attempt: 1, now_ms: 0, deadline_ms: 1 };
+        let call = Call {
+            event: &event,
+            stands_at: ("in", 3, 41),
+            keyed: None,
+            attempt: 1,
+            now_ms: 0,
+            deadline_ms: 1,
+        };
         assert_eq!(instance.call(&call, &mut Outbox::default()), Outcome::Ok);
         let window = WindowCall {
             key: b"k",
@@ -325,7 +334,8 @@ mod tests {
             missing: &[],
         };
         for stands_at in [Some(("in", 3, 42)), None] {
-            let call = OfWindow { window: &window, stands_at, attempt: 1, now_ms: 0, deadline_ms: 1 };
+            let call =
+                OfWindow { window: &window, stands_at, keyed: None, attempt: 1, now_ms: 0, deadline_ms: 1 };
             assert_eq!(instance.call_window(&call, &mut Outbox::default()), Outcome::Ok);
         }
         assert_eq!(FOUND.take(), [41, 42], "a window that no record is to blame for is not noted");

@@ -26,4 +26,4 @@ pub use instance::{Call, Instance};
 pub use load::Plugin;
 pub use notes::{Notes, Slot};
 pub use registry::{Current, Registry};
-pub use window::OfWindow;
+pub use window::{OfTimer, OfWindow};

@@ -4,7 +4,7 @@
 use tidemill_abi as abi;
 
 use super::instance::event_table;
-use crate::model::{Failure, FailureKind, WindowCall};
+use crate::model::{Failure, FailureKind, Keyed, TimerCall, WindowCall};
 
 /// One call with a window that gives its result.
 pub struct OfWindow<'a> {
@@ -13,6 +13,8 @@ pub struct OfWindow<'a> {
     /// Topic, partition and offset of the record to blame if the call ends the process: the one by which the window gives
     /// its result. `None`: no note is taken of the call, since nobody could make anything of it.
     pub stands_at: Option<(&'a str, i32, i64)>,
+    /// What it knows of its key; `None`: of no key.
+    pub keyed: Option<&'a dyn Keyed>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// Wall clock, milliseconds since the epoch.
@@ -27,6 +29,30 @@ impl OfWindow<'_> {
         Failure {
             kind: FailureKind::Reject { code: None },
             message: "the handler has no `on_window`, which the function's window calls".to_owned(),
+        }
+    }
+}
+
+/// One call with a timer that fires.
+pub struct OfTimer<'a> {
+    /// Which.
+    pub timer: TimerCall<'a>,
+    /// What it knows of its key.
+    pub keyed: &'a dyn Keyed,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Wall clock, milliseconds since the epoch.
+    pub now_ms: i64,
+    /// When the call should be over, milliseconds since the epoch.
+    pub deadline_ms: i64,
+}
+
+impl OfTimer<'_> {
+    /// What a handler without `on_timer` answers to such a call.
+    pub fn refusal() -> Failure {
+        Failure {
+            kind: FailureKind::Reject { code: None },
+            message: "the handler has no `on_timer`, which its timers call".to_owned(),
         }
     }
 }

@@ -346,7 +346,7 @@ impl Worker {
 pub(super) fn outcome_of(settled: &Settled) -> Option<CallOutcome> {
     let failed = |kind: &FailureKind| match kind {
         FailureKind::Reject { .. } => CallOutcome::Reject,
-        FailureKind::Retry { .. } => CallOutcome::Retry,
+        FailureKind::Retry { .. } | FailureKind::Stop => CallOutcome::Retry,
         FailureKind::Panic => CallOutcome::Panic,
     };
     match settled {

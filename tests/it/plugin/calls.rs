@@ -67,7 +67,14 @@ fn a_handler_sees_the_whole_event() {
     event.time_ms = 2_000;
     let mut outbox = Outbox::default();
     let outcome = show.call(
-        &Call { event: &event, stands_at: ("rides", 0, 0), attempt: 2, now_ms: 5_000, deadline_ms: 10_000 },
+        &Call {
+            event: &event,
+            stands_at: ("rides", 0, 0),
+            keyed: None,
+            attempt: 2,
+            now_ms: 5_000,
+            deadline_ms: 10_000,
+        },
         &mut outbox,
     );
     assert_eq!(outcome, Outcome::Ok);

@@ -81,7 +81,14 @@ fn record(value: Option<&[u8]>) -> Record<'_> {
 
 fn call(instance: &mut Instance, event: &Event<'_>, outbox: &mut Outbox) -> Outcome {
     instance.call(
-        &Call { event, stands_at: ("rides", 0, 0), attempt: 1, now_ms: 5_000, deadline_ms: 10_000 },
+        &Call {
+            event,
+            stands_at: ("rides", 0, 0),
+            keyed: None,
+            attempt: 1,
+            now_ms: 5_000,
+            deadline_ms: 10_000,
+        },
         outbox,
     )
 }

@@ -27,7 +27,8 @@ pub(super) fn window<'a>(events: &'a [Event<'a>]) -> WindowCall<'a> {
 
 /// Calls with a window.
 pub(super) fn give(instance: &mut Instance, window: &WindowCall<'_>, outbox: &mut Outbox) -> Outcome {
-    let call = OfWindow { window, stands_at: None, attempt: 1, now_ms: 5_000, deadline_ms: 10_000 };
+    let call =
+        OfWindow { window, stands_at: None, keyed: None, attempt: 1, now_ms: 5_000, deadline_ms: 10_000 };
     instance.call_window(&call, outbox)
 }
 
@@ -123,6 +124,7 @@ fn a_handler_in_rust_sees_the_whole_window() {
     let events = [ride, Event::plain(Record { partition: 4, ..record(None) }, "payment")];
     let binary = WindowCall { key: &[0xff], why: "complete", missing: &["promo"], ..window(&events) };
     let call = OfWindow {
+        keyed: None,
         window: &binary,
         stands_at: Some(("in", 3, 41)),
         attempt: 2,
