@@ -366,7 +366,7 @@ impl WrittenStep {
             }
             (None, Some(true)) => Ok(Act::Restart),
             (None, Some(false)) => refuse(".restart", "write `restart: true`, or leave the step out"),
-            (None, None) if self.attempt.is_some() && function.window.is_some() => {
+            (None, None) if self.attempt.is_some() && function.has_window() => {
                 refuse(".attempt", "no call is made for an event by itself, only for windows: leave it out")
             }
             (None, None) => {
@@ -443,8 +443,7 @@ impl Expect {
         }
         let emits = self.emits.as_deref().unwrap_or_default();
         // Windows may have given something before.
-        let is_single =
-            function.window.is_none() && self.outcome.is_some_and(|outcome| outcome != Ending::Ok);
+        let is_single = !function.has_window() && self.outcome.is_some_and(|outcome| outcome != Ending::Ok);
         if is_single && (!emits.is_empty() || self.count.unwrap_or(0) > 0) {
             let outcome = outcome.as_str();
             return refuse("outcome", format!("an event that ends as `{outcome}` writes nothing to a sink"));

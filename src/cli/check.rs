@@ -224,8 +224,6 @@ message.timestamp.after.max.ms=9223372036854775807, retention.bytes=67108864, re
     idle: 10s
     maxDrift: 1m
     maxSkew: 1h
-  state:
-    maxBytes: 1Gi
 ";
         let topic = "\
 # makes topic mill.state (state) if it is missing: partitions=as many as in, cleanup.policy=compact, \

@@ -204,7 +204,7 @@ fn as_json(function: &Function, delivery: &Delivery, open: &[OpenWindow<'_>]) ->
     if let Some(message) = &delivery.waiting {
         put("waits", message.as_str().into());
     }
-    if function.window.is_some() {
+    if function.has_window() {
         let window = |open: &OpenWindow<'_>| {
             json!({
                 "key": String::from_utf8_lossy(open.key),
@@ -225,7 +225,7 @@ fn print_text(function: &Function, source: usize, delivery: &Delivery, open: &[O
         (None, Some(error)) => println!("{}: {}: {error}", function.name, ending.as_str()),
         _ => println!("{}: {}", function.name, ending.as_str()),
     }
-    if let Some(spec) = &function.window {
+    if let Some(spec) = function.window.as_ref().filter(|_| function.has_window()) {
         open.iter().for_each(|open| println!("  is in the window {}", window_text(spec, open)));
         if let Some(more) = what_fires(function, spec, source).filter(|_| !open.is_empty()) {
             println!("  {more}");

@@ -121,7 +121,8 @@ impl LagArgs {
         let functions = manifest::load(&[path.to_owned()])?.into_iter();
         Ok(functions
             .map(|function| {
-                let mut topics: Vec<_> = function.sources.into_iter().map(|source| source.topic).collect();
+                let mut topics: Vec<_> =
+                    function.shared_sources().map(|source| source.topic.clone()).collect();
                 topics.sort();
                 topics.dedup();
                 (function.group, topics)

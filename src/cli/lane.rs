@@ -231,7 +231,11 @@ impl Lane {
                 since.checked_add(Duration::from_millis(passed))
             }),
         };
-        let moments = quiet.chain(passing).chain(again_at.values().copied());
+        let timer = self.windows.next_clock_ms().map(|at| {
+            let ahead = u64::try_from(at.saturating_sub(now.wall_ms)).unwrap_or(0);
+            now.elapsed + Duration::from_millis(ahead)
+        });
+        let moments = quiet.chain(passing).chain(again_at.values().copied()).chain(timer);
         moments.filter(|moment| *moment > now.elapsed).min()
     }
 
@@ -243,10 +247,16 @@ impl Lane {
         }
         self.tell();
         self.let_time_pass();
-        let topic = self.function.gathered_topic().unwrap_or_default();
-        let place = ((topic, 0), self.times.now);
-        while list.stopped.is_none() && pipeline.close_next(place, &mut self.windows, list) {
+        let function = Arc::clone(&self.function);
+        let place = ((function.gathered_topic().unwrap_or_default(), 0), self.times.now);
+        while list.stopped.is_none()
+            && (self.windows.fire_by_clock(self.times.now.wall_ms)
+                || pipeline.close_next(place, &mut self.windows, list))
+        {
             list.note(pipeline);
+            if self.windows.has_fresh() {
+                self.give_again(pipeline, list);
+            }
         }
         self.give_again(pipeline, list);
     }
@@ -255,6 +265,9 @@ impl Lane {
     fn tell(&mut self) {
         let mut parts = Vec::new();
         for (source, feed) in (0..).zip(&mut self.times.feeds) {
+            if self.function.sources.get(usize::from(source)).is_none_or(|source| source.table.is_some()) {
+                continue;
+            }
             let says = (feed.watermark_ms, feed.is_idle);
             if feed.said != Some(says) {
                 feed.said = Some(says);
@@ -304,9 +317,10 @@ impl Lane {
                     due = due.or(Some((number, Arc::clone(pending))));
                 }
             }
+            self.windows.take_fresh();
             let Some((number, pending)) = due else { break };
             again_at.remove(&number);
-            match pipeline.give_again(((topic, 0), now), &pending, list) {
+            match pipeline.give_again(((topic, 0), now), &pending, &mut self.windows, list) {
                 true => self.windows.settled(number),
                 false => self.windows.failed_again(number),
             }

@@ -113,14 +113,15 @@ impl Trial {
     /// Takes step `number` of `case`; after the last one nothing waits. What came of it in windows stays only if it is
     /// kept.
     pub fn take(&mut self, case: &Case, number: usize, make: Make<'_>) -> anyhow::Result<Delivery> {
-        let mut list = List::new(&self.function);
+        let function = Arc::clone(&self.function);
+        let mut list = List::new(&function);
         let mut settled = None;
         match &case.given[number].act {
             Act::Event(given) => {
                 let offset = i64::try_from(number).unwrap_or(i64::MAX);
                 let now = self.now(number);
                 let record = Record {
-                    topic: &self.function.sources[given.source].topic,
+                    topic: &function.sources[given.source].topic,
                     partition: 0,
                     offset,
                     timestamp_ms: given.sample.timestamp_ms.unwrap_or(now.wall_ms),
@@ -135,10 +136,7 @@ impl Trial {
                     is_probe: false,
                     now,
                 };
-                settled = Some(match &mut self.lane {
-                    None => self.pipeline.process(&pass, &mut list),
-                    Some(lane) => lane.event(&pass, &mut self.pipeline, &mut list),
-                });
+                settled = Some(self.run(&pass, &mut list));
             }
             Act::Advance(by) => match &mut self.lane {
                 None => self.passed += *by,
@@ -169,13 +167,23 @@ impl Trial {
 
     /// Delivers one record by itself, now.
     pub fn deliver(&mut self, source: usize, record: &Record<'_>, now: Moment) -> Delivery {
-        let mut list = List::new(&self.function);
+        let function = Arc::clone(&self.function);
+        let mut list = List::new(&function);
         let pass = Pass { source, record, failed: 0, is_probe: false, now };
-        let settled = match &mut self.lane {
-            None => self.pipeline.process(&pass, &mut list),
-            Some(lane) => lane.event(&pass, &mut self.pipeline, &mut list),
-        };
+        let settled = self.run(&pass, &mut list);
         list.delivery(Some(settled))
+    }
+
+    fn run(&mut self, pass: &Pass<'_>, list: &mut List<'_>) -> Settled {
+        if self.function.sources.get(pass.source).is_some_and(Source::is_read_by_all) {
+            // A row that cannot be read is passed over.
+            let taken = self.pipeline.take_row(pass.source, pass.record);
+            return taken.map_or(Settled::Filtered, |()| Settled::Ok { written: 0, unrouted: 0 });
+        }
+        match &mut self.lane {
+            None => self.pipeline.process(pass, list),
+            Some(lane) => lane.event(pass, &mut self.pipeline, list),
+        }
     }
 
     /// The windows that are open.
@@ -395,6 +403,7 @@ fn opened(sink: Option<String>, topic: String, out: &OutRecord<'_>) -> Written {
         key: KeySpec::Record,
         time: TimeSpec::Record,
         schedule: None,
+        table: None,
     };
     let headers = out.headers.to_vec();
     let timestamp_ms = out.timestamp_ms.unwrap_or(-1);

@@ -1,8 +1,10 @@
 //! The defaults: the one table that parser, JSON Schema and reference share.
 
 use super::spec::{Circuit, Delivery, DurationText, Limits, Retry, Scale};
+use super::window_spec::EventTime;
 use crate::model::{
     AfterFire, CatchUp, CloudEventsMode, Format, FunctionName, Guarantee, OnExhausted, OnHang, Order,
+    TableScope,
 };
 
 pub(super) fn namespace() -> String {
@@ -138,6 +140,10 @@ pub(super) fn max_state() -> String {
     "1Gi".to_owned()
 }
 
+pub(super) fn table_scope() -> TableScope {
+    TableScope::Lane
+}
+
 pub(super) fn after_fire() -> AfterFire {
     AfterFire::Continue
 }
@@ -172,6 +178,12 @@ pub(super) fn memory() -> String {
 
 pub(super) fn min() -> u32 {
     0
+}
+
+impl Default for EventTime {
+    fn default() -> Self {
+        Self { idle: idle(), max_skew: max_skew(), max_drift: max_drift() }
+    }
 }
 
 impl Default for Delivery {

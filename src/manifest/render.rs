@@ -9,7 +9,7 @@ use super::spec::{
     ApiVersion, Circuit, CloudEvents, Create, DeadLetter, Delivery, FunctionKind, FunctionManifest, Handler,
     Kafka, Key, Limits, Metadata, Retry, Scale, Sink, Source, Spec, Time,
 };
-use super::window_spec::State;
+use super::window_spec::Table;
 use super::{schedule, text, window};
 use crate::model::{self, Format, Function, KeySpec, StartAt, TimeSpec};
 
@@ -89,8 +89,13 @@ fn manifest(function: &Function) -> FunctionManifest {
             handler: function.handler.as_ref().map(handler),
             sources: function.sources.iter().map(source).collect(),
             order: function.order,
-            window: function.window.as_ref().map(|window| window::written(window, &function.sources)),
-            state: function.window.as_ref().map(|_| State { max_bytes: text::size_text(function.max_state) }),
+            window: function
+                .window
+                .as_ref()
+                .filter(|_| function.has_window())
+                .map(|window| window::written(window, &function.sources)),
+            state: window::written_state(function),
+            time: function.window.as_ref().filter(|_| !function.has_window()).map(window::written_time),
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),
             scale: Scale { min: function.workers },
@@ -146,6 +151,7 @@ fn source(source: &model::Source) -> Source {
         filters: source.filters.iter().map(written).collect(),
         key,
         time,
+        table: source.table.map(|scope| Table { scope }),
     }
 }
 

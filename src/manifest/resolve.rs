@@ -49,12 +49,14 @@ impl Resolver<'_> {
             );
             self.document.refuse("spec.group", message);
         }
-        let max_state = self.max_state(spec.state, spec.window.is_some());
         let sinks = spec.sinks.len();
         let sources = indexed("spec.sources", spec.sources, |path, source| self.source(path, source, &name));
-        let window = spec.window.map(|window| self.window(window, &sources));
+        let (state, max_state) = self.state(spec.state);
+        let window = self.gathered((spec.window, spec.time), state, &sources);
         // One source by its record key is gathered where it is.
-        let is_by_record = matches!(sources.as_slice(), [source] if source.key == KeySpec::Record);
+        let mut shared = sources.iter().filter(|source| !source.is_read_by_all());
+        let is_by_record =
+            shared.next().is_none_or(|source| source.key == KeySpec::Record) && shared.next().is_none();
         let stitch_topic = (window.is_some() && !is_by_record).then(|| defaults::stitch_topic(&name));
         Function {
             labels: manifest.metadata.labels,
@@ -159,6 +161,7 @@ impl Resolver<'_> {
             key: source.key.map_or(KeySpec::Record, |key| self.key(&join(path, "key"), key)),
             time: source.time.map_or(TimeSpec::Record, |time| self.time(&join(path, "time"), time)),
             schedule: None,
+            table: source.table.map(|table| table.scope),
         }
     }
 
@@ -301,7 +304,7 @@ impl Resolver<'_> {
         let Function { sources, sinks, delivery, .. } = function;
         // What was refused has been taken out, and would seem to be missing here.
         if sinks.is_empty() && self.document.errors.is_empty() {
-            if function.window.is_some() {
+            if function.has_window() {
                 let message = "has a `window` and no `sinks`: its results would go nowhere";
                 self.document.refuse("spec", message);
             } else if function.handler.is_none() {
@@ -309,6 +312,7 @@ impl Resolver<'_> {
             }
         }
         self.check_clocks(function);
+        self.check_tables(function);
         if let Some(window) = &function.window {
             self.check_window(function, window);
         }

@@ -33,12 +33,13 @@ pub(super) struct Schedule {
 }
 
 /// Keys of a source that mean nothing for a clock, and why.
-const MEANINGLESS: [(&str, &str); 5] = [
+const MEANINGLESS: [(&str, &str); 6] = [
     ("topic", "give `topic` or `schedule`: a clock's topic is the function's own"),
     ("format", "a tick is JSON: remove it"),
     ("startAt", "a clock begins with the first tick after it was registered: remove it"),
     ("key", "the key of a tick is the source's name: remove it"),
     ("time", "the time of a tick is when it was due: remove it"),
+    ("table", "a clock is no table: remove it"),
 ];
 
 impl Resolver<'_> {
@@ -69,6 +70,7 @@ impl Resolver<'_> {
             key: KeySpec::Record,
             time: TimeSpec::Record,
             schedule,
+            table: None,
         }
     }
 
@@ -87,8 +89,8 @@ impl Resolver<'_> {
     pub(super) fn check_clocks(&mut self, function: &Function) {
         for (index, source) in function.sources.iter().enumerate() {
             if source.schedule.is_some() && function.window.is_some() {
-                let message =
-                    "a clock gives events one by one, and a `window` gathers them: remove one of them";
+                let message = "a clock gives events one by one, and a `window`, `state` or a table gathers them by key: \
+                               remove one of them";
                 self.document.refuse(&format!("spec.sources[{index}].schedule"), message);
             }
         }
@@ -242,7 +244,8 @@ mod tests {
             ),
             (
                 manifest(clock, "  window: {tumbling: {size: 1h}, aggregate: {n: {op: count}}}\n"),
-                "f.yaml:7: spec.sources[0].schedule: a clock gives events one by one, and a `window` gathers them: remove one of them",
+                "f.yaml:7: spec.sources[0].schedule: a clock gives events one by one, and a `window`, `state` or a table gathers them by key: \
+                 remove one of them",
             ),
         ];
         for (text, expected) in cases {

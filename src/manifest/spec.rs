@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::schedule::Schedule;
-use super::window_spec::{State, Window};
+use super::window_spec::{EventTime, State, Table, Window};
 use super::{defaults, text};
 use crate::model::{CloudEventsMode, Format, Guarantee, OnExhausted, OnHang, Order, TimeFormat};
 
@@ -75,9 +75,12 @@ pub(super) struct Spec {
     /// What is gathered before there is a result. Without it each event is handled by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// What a worker may keep; for functions with a `window`.
+    /// What a worker keeps: for functions with a `window`, and for those whose handler keeps values or sets timers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// How event time goes on, for functions with `state` or a table and no `window`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<EventTime>,
     /// The topics it writes. Without any, a handler works by its side effects alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sinks: Vec<Sink>,
@@ -179,6 +182,9 @@ pub(super) struct Source {
     /// Where the event time is. Default: the record's timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
+    /// It is a table, to be looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<Table>,
 }
 
 /// Where the function's key is: one of `fields`, `header`, `attribute`.

@@ -8,10 +8,7 @@ use super::document::{Document, join};
 use super::text::nearest;
 
 /// Keys that have a meaning, but not yet: the type they belong to and their name.
-const NOT_YET_KEYS: [(&str, &str); 9] = [
-    ("Spec", "time"),
-    ("Source", "table"),
-    ("State", "ttl"),
+const NOT_YET_KEYS: [(&str, &str); 6] = [
     ("Handler", "url"),
     ("Filter", "sql"),
     ("Scale", "max"),

@@ -116,7 +116,12 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
             ("name: mill", "name: mill, labels: {a: true}"),
             &["3: metadata.labels.a: expected text, found `true`: write \"true\""],
         ),
-        (("spec:", "spec:\n  time: {}"), &["5: spec.time: not yet supported in this version: remove it"]),
+        (
+            ("spec:", "spec:\n  time: {}"),
+            &[
+                "5: spec.time: is for functions with `state` or a table: event time moves nothing here; remove it",
+            ],
+        ),
         (
             ("spec:", "spec:\n  scale: {min: 1, max: 2, drainWithin: 1s, parkAfter: 1s, zeroAfter: 1s}"),
             &[
@@ -137,7 +142,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         (
             ("spec:", "spec:\n  zzz: 1"),
             &[
-                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `limits`, `order`, `scale`, `sinks`, `sources`, `state`, `window`",
+                "5: spec.zzz: unknown key, known are `delivery`, `group`, `handler`, `kafka`, `limits`, `order`, `scale`, `sinks`, `sources`, `state`, `time`, `window`",
             ],
         ),
         (
@@ -211,7 +216,7 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         ),
         (
             source("{topic: in, table: {}}"),
-            &["6: spec.sources[0].table: not yet supported in this version: remove it"],
+            &["6: spec.sources: are all tables, which call nothing: add a source without `table`"],
         ),
         (
             source("{topic: in, format: avro}"),

@@ -8,12 +8,13 @@ use super::document::{Document, join};
 use super::resolve::Resolver;
 use super::spec::DurationText;
 use super::window_spec::{
-    Aggregate, CountWindow, Fire, FireAt, Hopping, LateTopic, OnTimeout, Session, Sliding, State, Stitch,
-    TimeoutAction, Tumbling, Window,
+    Aggregate, CountWindow, EventTime, Fire, FireAt, Hopping, LateTopic, OnTimeout, Session, Sliding, State,
+    Stitch, TimeoutAction, Tumbling, Window,
 };
 use super::{defaults, text};
 use crate::model::{
-    self, AggregateOp, AggregateSpec, Format, Function, Order, Source, StitchSpec, WindowKind, WindowSpec,
+    self, AggregateOp, AggregateSpec, Format, Function, Order, Source, StartAt, StateSpec, StitchSpec,
+    TableScope, TimeSpec, WindowKind, WindowSpec,
 };
 
 /// Where a window stands.
@@ -41,8 +42,6 @@ impl Resolver<'_> {
             let message = "a `count` window ends with its last event, not with time: remove it";
             self.document.refuse(&join(WINDOW, "grace"), message);
         }
-        let topics = sources.iter().map(|source| source.topic.clone());
-        let has_many = sources.len() > 1;
         if let Some(late) = &window.late {
             self.hold(&join(&join(WINDOW, "late"), "topic"), text::topic(&late.topic));
         }
@@ -50,7 +49,7 @@ impl Resolver<'_> {
         WindowSpec {
             kind,
             fire: self.fire(window.fire, kind),
-            sources: if has_many { topics.collect() } else { Vec::new() },
+            sources: gathered_topics(sources),
             stitch: self.stitch_of(window.stitch, on_timeout, sources),
             late_topic: window.late.map(|late| late.topic),
             max_drift: self.duration(&join(WINDOW, "maxDrift"), &window.max_drift),
@@ -58,6 +57,8 @@ impl Resolver<'_> {
             grace,
             idle: self.duration(&join(WINDOW, "idle"), &window.idle),
             max_skew: self.duration(&join(WINDOW, "maxSkew"), &window.max_skew),
+            state: None,
+            tables: Vec::new(),
         }
     }
 
@@ -150,7 +151,9 @@ impl Resolver<'_> {
     ) -> StitchSpec {
         let Some(stitch) = stitch else { return StitchSpec::default() };
         let path = join(WINDOW, "stitch");
-        if sources.len() < 2 && self.document.errors.is_empty() {
+        if sources.iter().filter(|source| source.table.is_none()).count() < 2
+            && self.document.errors.is_empty()
+        {
             let message =
                 "puts events of several sources together, and there is one: add sources, or take `count`";
             self.document.refuse(&path, message);
@@ -166,6 +169,10 @@ impl Resolver<'_> {
                         let message = format!("unknown source `{name}`; the sources are {}", quoted(&known));
                         document.refuse(&path, message);
                     }
+                    Some(at) if sources[at].table.is_some() => {
+                        let message = format!("`{name}` is a table, which is looked up: remove it");
+                        document.refuse(&path, message);
+                    }
                     Some(at) if taken.contains(&at) => {
                         document.refuse(&path, format!("`{name}` is named already: remove it"));
                     }
@@ -179,7 +186,10 @@ impl Resolver<'_> {
         };
         let optional = find(self.document, "optional", &stitch.optional);
         let mut need = find(self.document, "need", &stitch.need);
-        let rest = |at: &u16| !taken.contains(&usize::from(*at));
+        let rest = |at: &u16| {
+            let at = usize::from(*at);
+            !taken.contains(&at) && sources.get(at).is_none_or(|source| source.table.is_none())
+        };
         let mut others = (0..u16::try_from(sources.len()).unwrap_or(u16::MAX)).filter(rest);
         if stitch.need.is_empty() {
             need.extend(others);
@@ -221,10 +231,13 @@ impl Resolver<'_> {
 
     /// A duration of a window of `kind`; zero only if it was refused.
     fn length(&mut self, kind: &str, key: &str, written: &DurationText) -> Duration {
-        let path = join(&join(WINDOW, kind), key);
-        let length = self.span(&path, written);
+        self.positive(&join(&join(WINDOW, kind), key), written)
+    }
+
+    fn positive(&mut self, path: &str, written: &DurationText) -> Duration {
+        let length = self.span(path, written);
         if length.is_zero() {
-            self.document.refuse(&path, "must be longer than zero");
+            self.document.refuse(path, "must be longer than zero");
         }
         length
     }
@@ -309,15 +322,90 @@ impl Resolver<'_> {
             .collect()
     }
 
-    /// The room for state, in bytes.
-    pub(super) fn max_state(&mut self, state: Option<State>, has_window: bool) -> u64 {
-        // A window that was refused has been taken out, and would seem to be missing here.
-        if state.is_some() && !has_window && self.document.errors.is_empty() {
-            let message = "state without a `window` is not yet supported in this version: remove it";
-            self.document.refuse("spec.state", message);
-        }
+    /// What the handler may keep, and the room for state, in bytes.
+    pub(super) fn state(&mut self, state: Option<State>) -> (Option<StateSpec>, u64) {
+        let ttl = state.as_ref().and_then(|state| state.ttl.as_ref());
+        let ttl = ttl.map(|ttl| self.positive("spec.state.ttl", ttl));
+        let kept = state.as_ref().map(|_| StateSpec { ttl });
         let written = state.map_or_else(defaults::max_state, |state| state.max_bytes);
-        self.size("spec.state.maxBytes", &written, LEAST_STATE)
+        (kept, self.size("spec.state.maxBytes", &written, LEAST_STATE))
+    }
+
+    /// What is gathered by key, if anything is: in a window, or what the handler keeps, or tables.
+    pub(super) fn gathered(
+        &mut self,
+        (window, time): (Option<Window>, Option<EventTime>),
+        state: Option<StateSpec>,
+        sources: &[Source],
+    ) -> Option<WindowSpec> {
+        let tables: Vec<_> = tables(sources).collect();
+        let has_lane_tables = tables.iter().any(|(_, scope)| *scope == TableScope::Lane);
+        let gathered = match (window, &time) {
+            (Some(window), None) => self.window(window, sources),
+            (Some(window), Some(_)) => {
+                self.document.refuse("spec.time", "a `window` says these itself: write them there");
+                self.window(window, sources)
+            }
+            (None, _) if state.is_some() || has_lane_tables => {
+                let time = time.unwrap_or_default();
+                WindowSpec {
+                    kind: WindowKind::Each,
+                    fire: model::Fire::Close,
+                    aggregates: BTreeMap::new(),
+                    sources: gathered_topics(sources),
+                    stitch: StitchSpec::default(),
+                    grace: Duration::ZERO,
+                    idle: self.duration("spec.time.idle", &time.idle),
+                    max_skew: self.duration("spec.time.maxSkew", &time.max_skew),
+                    late_topic: None,
+                    max_drift: self.duration("spec.time.maxDrift", &time.max_drift),
+                    state: None,
+                    tables: Vec::new(),
+                }
+            }
+            (None, time) => {
+                if time.is_some() && self.document.errors.is_empty() {
+                    let message =
+                        "is for functions with `state` or a table: event time moves nothing here; remove it";
+                    self.document.refuse("spec.time", message);
+                }
+                return None;
+            }
+        };
+        Some(WindowSpec { state, tables, ..gathered })
+    }
+
+    /// Rules of tables.
+    pub(super) fn check_tables(&mut self, function: &Function) {
+        let is_table = |source: &Source| source.table.is_some();
+        if !function.sources.is_empty()
+            && function.sources.iter().all(is_table)
+            && self.document.errors.is_empty()
+        {
+            let message = "are all tables, which call nothing: add a source without `table`";
+            self.document.refuse("spec.sources", message);
+        }
+        for (index, source) in function.sources.iter().enumerate().filter(|(_, source)| is_table(source)) {
+            let path = format!("spec.sources[{index}]");
+            if function.handler.is_none() && self.document.errors.is_empty() {
+                let message = "nobody looks it up: only a handler does";
+                self.document.refuse(&join(&path, "table"), message);
+            }
+            if function.window.is_none()
+                && function.handler.as_ref().is_some_and(|handler| handler.concurrency > 1)
+            {
+                let message = "tables are for calls on the worker's own thread in this version: remove it";
+                self.document.refuse("spec.handler.concurrency", message);
+            }
+            if source.start_at != StartAt::Earliest {
+                let message = "a table is read from its beginning: remove it";
+                self.document.refuse(&join(&path, "startAt"), message);
+            }
+            if source.time != TimeSpec::Record {
+                let message = "a table moves no time: remove it";
+                self.document.refuse(&join(&path, "time"), message);
+            }
+        }
     }
 
     /// Rules between a function's window and its other parts.
@@ -325,16 +413,20 @@ impl Resolver<'_> {
         if let Some(handler) = &function.handler
             && handler.concurrency > 1
         {
-            let message = "windows are called on the worker's own thread in this version: remove it";
+            let message = "windows, state and tables are for calls on the worker's own thread in this version: remove it";
             self.document.refuse("spec.handler.concurrency", message);
         }
         if let Some(handler) = &function.handler
             && handler.rate.is_some()
         {
-            let message = "calls of windows are not counted in this version: remove it";
+            let message = "calls with windows, state or tables are not counted in this version: remove it";
             self.document.refuse("spec.handler.rate", message);
         }
-        let keeps = window.aggregates.is_empty();
+        if window.kind == WindowKind::Each && function.handler.is_none() && self.document.errors.is_empty() {
+            let message = "only a `window` or a `handler` keeps something: add one, or remove it";
+            self.document.refuse("spec.state", message);
+        }
+        let keeps = window.aggregates.is_empty() && function.has_window();
         let resets = matches!(window.fire, model::Fire::Count { then: model::AfterFire::Reset, .. });
         if keeps && resets && matches!(window.kind, WindowKind::Hopping { .. }) {
             let message =
@@ -349,12 +441,11 @@ impl Resolver<'_> {
             self.document.refuse(&join(&join(WINDOW, "onTimeout"), "sink"), message);
         }
         if function.delivery.origin_headers {
-            let message =
-                "the result of a window has many origins, and names none: remove it, or the `window`";
+            let message = "the result of a window or a timer has many origins, and names none: remove it, or the `window`";
             self.document.refuse("spec.delivery.originHeaders", message);
         }
         if function.order != Order::Key {
-            self.document.refuse("spec.order", "windows are by key: write `key`, or remove it");
+            self.document.refuse("spec.order", "windows and state are by key: write `key`, or remove it");
         }
         for (index, source) in function.sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
@@ -362,7 +453,9 @@ impl Resolver<'_> {
                 let message = format!("every result has a field `{}`: choose another name", source.name);
                 self.document.refuse(&join(&path, "name"), message);
             }
-            self.check_fields(&join(&path, "format"), source.format, window);
+            if source.table.is_none() {
+                self.check_fields(&join(&path, "format"), source.format, window);
+            }
         }
     }
 
@@ -417,8 +510,38 @@ pub(super) fn written(window: &WindowSpec, sources: &[Source]) -> Window {
             let (need, optional, repeat) = (names(need), names(optional), *repeat);
             written.stitch = Some(Stitch { within: within.into(), need, optional, repeat });
         }
+        // That is what there is without a window.
+        WindowKind::Each => {}
     }
     written
+}
+
+/// What the handler may keep, and the room for it, as YAML has them.
+pub(super) fn written_state(function: &Function) -> Option<State> {
+    let state = function.window.as_ref()?.state?;
+    let max_bytes = text::size_text(function.max_state);
+    Some(State { ttl: state.ttl.map(DurationText::from), max_bytes })
+}
+
+/// How event time goes on, as YAML has it.
+pub(super) fn written_time(gathered: &WindowSpec) -> EventTime {
+    EventTime {
+        idle: gathered.idle.into(),
+        max_skew: gathered.max_skew.into(),
+        max_drift: gathered.max_drift.into(),
+    }
+}
+
+/// Tables, by their places.
+fn tables(sources: &[Source]) -> impl Iterator<Item = (u16, TableScope)> {
+    (0u16..).zip(sources).filter_map(|(at, source)| Some((at, source.table?)))
+}
+
+/// The topics that are brought together, if there are several.
+fn gathered_topics(sources: &[Source]) -> Vec<String> {
+    let shared = sources.iter().filter(|source| !source.is_read_by_all());
+    let topics: Vec<String> = shared.map(|source| source.topic.clone()).collect();
+    if topics.len() > 1 { topics } else { Vec::new() }
 }
 
 fn written_timeout(on_timeout: &model::OnTimeout) -> OnTimeout {
@@ -494,6 +617,8 @@ spec:
             stitch: StitchSpec::default(),
             late_topic: None,
             max_drift: Duration::from_secs(60),
+            state: None,
+            tables: Vec::new(),
         };
         assert_eq!(function.stitch_topic, None, "it is gathered where it is");
         assert_eq!((function.window, function.max_state), (Some(window), 1 << 30));
@@ -698,25 +823,30 @@ spec:
             (
                 "spec:",
                 "spec:\n  delivery: {originHeaders: true}",
-                "5: spec.delivery.originHeaders: the result of a window has many origins, and names none: remove it, or the \
-                 `window`",
+                "5: spec.delivery.originHeaders: the result of a window or a timer has many origins, and names none: remove \
+                 it, or the `window`",
             ),
             (
                 "spec:",
                 "spec:\n  handler: {plugin: mill, concurrency: 2}",
-                "5: spec.handler.concurrency: windows are called on the worker's own thread in this version: remove it",
+                "5: spec.handler.concurrency: windows, state and tables are for calls on the worker's own thread in this version: \
+                 remove it",
             ),
             (
                 "spec:",
                 "spec:\n  handler: {plugin: mill, rate: 5/s}",
-                "5: spec.handler.rate: calls of windows are not counted in this version: remove it",
+                "5: spec.handler.rate: calls with windows, state or tables are not counted in this version: remove it",
             ),
             (
                 "spec:",
                 "spec:\n  order: partition",
-                "5: spec.order: windows are by key: write `key`, or remove it",
+                "5: spec.order: windows and state are by key: write `key`, or remove it",
             ),
-            ("spec:", "spec:\n  order: none", "5: spec.order: windows are by key: write `key`, or remove it"),
+            (
+                "spec:",
+                "spec:\n  order: none",
+                "5: spec.order: windows and state are by key: write `key`, or remove it",
+            ),
             (
                 "{topic: in}",
                 "{topic: in}, {topic: mill.stitch}",
@@ -740,20 +870,86 @@ spec:
                 "spec:\n  state: {maxBytes: 1023Ki}",
                 "5: spec.state.maxBytes: 1023Ki is too little to work with: at least 1Mi",
             ),
-            (
-                "spec:",
-                "spec:\n  state: {ttl: 1d}",
-                "5: spec.state.ttl: not yet supported in this version: remove it",
-            ),
+            ("spec:", "spec:\n  state: {ttl: 0s}", "5: spec.state.ttl: must be longer than zero"),
+            ("spec:", "spec:\n  time: {}", "5: spec.time: a `window` says these itself: write them there"),
             ("window:", "windows:", "5: spec.windows: unknown key, did you mean `window`?"),
         ];
         for (part, instead, expected) in rows {
             assert_eq!(found(part, instead), [*expected], "{instead}");
         }
         let window = "window: {tumbling: {size: 10s}, aggregate: {rides: {op: count}}}";
-        let expected =
-            "5: spec.state: state without a `window` is not yet supported in this version: remove it";
+        let expected = "5: spec.state: only a `window` or a `handler` keeps something: add one, or remove it";
         assert_eq!(found(window, "state: {}"), [expected]);
+    }
+
+    const KEEPING: &str = "\
+apiVersion: tidemill.dev/v1alpha1
+kind: Function
+metadata: {name: mill}
+spec:
+  handler: {plugin: mill}
+  state: {ttl: 30d}
+  time: {idle: 5s}
+  sources: [{topic: in}]
+";
+
+    #[test]
+    fn state_without_a_window_is_gathered_where_it_is() {
+        let function = one(KEEPING);
+        let gathered = function.window.clone().unwrap();
+        assert_eq!((gathered.kind, gathered.idle), (WindowKind::Each, Duration::from_secs(5)));
+        assert_eq!(gathered.state, Some(StateSpec { ttl: Some(Duration::from_secs(30 * 86_400)) }));
+        assert_eq!((function.has_window(), function.keeps_state()), (false, true));
+        assert_eq!((function.stitch_topic.as_deref(), function.gathered_topic()), (None, Some("in")));
+        assert_eq!(one(&render(&function)), function);
+    }
+
+    #[test]
+    fn a_table_is_kept_by_key_or_read_by_all() {
+        let with = |table: &str| one(&KEEPING.replace("{topic: in}", &format!("{{topic: in}}, {table}")));
+        let kept = with("{topic: more, name: t, table: {}}");
+        assert_eq!(kept.window.as_ref().unwrap().tables, [(1, TableScope::Lane)]);
+        assert_eq!(kept.stitch_topic.as_deref(), Some("mill.stitch"));
+        assert_eq!(one(&render(&kept)), kept);
+        let all = with("{topic: more, name: t, table: {scope: all}, key: {header: h}}");
+        assert_eq!(all.window.as_ref().unwrap().tables, [(1, TableScope::All)]);
+        assert_eq!((all.stitch_topic.as_deref(), all.gathered_topic()), (None, Some("in")));
+        assert!(all.window.as_ref().unwrap().sources.is_empty(), "it may come and go");
+        assert_eq!(all.shared_sources().count(), 1);
+        assert_eq!(one(&render(&all)), all);
+        let text = KEEPING.replace("  state: {ttl: 30d}\n  time: {idle: 5s}\n", "");
+        let stateless = one(&text.replace("{topic: in}", "{topic: in}, {topic: more, table: {scope: all}}"));
+        assert_eq!(stateless.window, None, "such a table alone gathers nothing");
+    }
+
+    #[test]
+    fn a_table_of_no_sense_is_refused() {
+        let table = |table: &str| findings(&KEEPING.replace("{topic: in}", table));
+        let rows: &[(&str, &str)] = &[
+            ("{topic: in, table: {}}", ": are all tables, which call nothing: add a source without `table`"),
+            (
+                "{topic: in}, {topic: t, table: {}, startAt: latest}",
+                "[1].startAt: a table is read from its beginning: remove it",
+            ),
+            (
+                "{topic: in}, {topic: t, table: {}, time: {field: /t}}",
+                "[1].time: a table moves no time: remove it",
+            ),
+            ("{topic: in}, {topic: t, table: {scope: some}}", "[1].table.scope: unknown word `some`"),
+            (
+                "{schedule: {cron: '0 9 * * *'}, name: t, table: {}}",
+                "[0].table: a clock is no table: remove it",
+            ),
+        ];
+        for (written, expected) in rows {
+            let found = table(written);
+            let expected = format!("f.yaml:8: spec.sources{expected}");
+            assert!(found.iter().any(|found| found.starts_with(&expected)), "{written}: {found:?}");
+        }
+        let stitched = STITCHED.replace("name: b, key", "name: b, table: {}, key");
+        let found = findings(&stitched);
+        let expected = "`b` is a table, which is looked up: remove it";
+        assert!(found.iter().any(|found| found.contains(expected)), "{found:?}");
     }
 
     const STITCHED: &str = "\

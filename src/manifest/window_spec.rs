@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 use super::spec::DurationText;
-use crate::model::{AfterFire, AggregateOp, Repeat};
+use crate::model::{AfterFire, AggregateOp, Repeat, TableScope};
 
 /// What is gathered by key and time, and what is made of it. Exactly one of `tumbling`, `hopping`, `sliding`, `session`,
 /// `count` and `stitch` says which events of a key belong together. With a handler its `on_window` is called with each
@@ -207,11 +207,43 @@ pub(super) struct Aggregate {
     pub field: Option<String>,
 }
 
-/// What a worker may keep. In this version only windows keep something.
+/// What a worker keeps. Where it is written, be it as `state: {}`, the handler may keep values for each key and set timers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct State {
+    /// How long a value that the handler keeps stays after it was last written, in event time. Default: until it is
+    /// deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<DurationText>,
     /// The most bytes that the state of one worker may take, as a Kubernetes quantity; at least `1Mi`.
     #[serde(default = "defaults::max_state")]
     pub max_bytes: String,
+}
+
+/// How event time goes on where there is no `window`, which says these itself: for functions with `state` or a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct EventTime {
+    /// A partition that was read to its end and has been quiet for so long no longer keeps timers waiting. When all are
+    /// quiet, event time goes on with the clock.
+    #[serde(default = "defaults::idle")]
+    pub idle: DurationText,
+    /// How far ahead of the clock an event's time may be. Events further ahead are dead letters: one of them would
+    /// let the timers of all others fire.
+    #[serde(default = "defaults::max_skew")]
+    pub max_skew: DurationText,
+    /// How far, in event time, a source partition may be read ahead of the slowest one that is not idle.
+    #[serde(default = "defaults::max_drift")]
+    pub max_drift: DurationText,
+}
+
+/// The newest value of each key is kept to be looked up, instead of being handled. A null value deletes. What a filter
+/// refuses leaves the table as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Table {
+    /// `lane`: by the function's key, kept in its state, and a call can look its own key up. `all`: each worker has all of
+    /// it, as the topic has it when it looks, and a call can look any key up.
+    #[serde(default = "defaults::table_scope")]
+    pub scope: TableScope,
 }

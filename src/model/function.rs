@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Schedule;
-use super::window::WindowSpec;
+use super::window::{TableScope, WindowKind, WindowSpec};
 
 /// `namespace` and `name` of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -42,7 +42,7 @@ pub struct Function {
     pub sources: Vec<Source>,
     /// In which order calls must happen.
     pub order: Order,
-    /// What is gathered before there is a result; `None`: each event is handled by itself.
+    /// What is gathered by key; `None`: each event is handled by itself, and nothing is kept.
     pub window: Option<WindowSpec>,
     /// The most bytes that the state of one worker may take.
     pub max_state: u64,
@@ -68,8 +68,23 @@ impl Function {
     /// The topic whose partitions its windows are of.
     pub fn gathered_topic(&self) -> Option<&str> {
         self.window.as_ref()?;
-        let first = || self.sources.first().map(|source| source.topic.as_str());
+        let first = || self.shared_sources().next().map(|source| source.topic.as_str());
         self.stitch_topic.as_deref().or_else(first)
+    }
+
+    /// The sources whose partitions its workers share.
+    pub fn shared_sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| !source.is_read_by_all())
+    }
+
+    /// It gathers events in windows: its handler is called with those, and not with events.
+    pub fn has_window(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.kind != WindowKind::Each)
+    }
+
+    /// Its handler may keep values for each key, and set timers.
+    pub fn keeps_state(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.state.is_some())
     }
 }
 
@@ -125,6 +140,16 @@ pub struct Source {
     /// It is a clock, and the topic is the function's own: whoever has its first partition writes the ticks there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// It is a table: its newest values are kept, and nothing is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableScope>,
+}
+
+impl Source {
+    /// Each worker reads all of it by itself: it is none of the topics that workers share.
+    pub fn is_read_by_all(&self) -> bool {
+        self.table == Some(TableScope::All)
+    }
 }
 
 /// How values are encoded.

@@ -31,6 +31,7 @@ pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, 
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Tick};
 pub use watch::Watch;
 pub use window::{
-    AfterFire, AggregateOp, AggregateSpec, Fire, OnTimeout, Repeat, StitchSpec, WindowKind, WindowSpec,
+    AfterFire, AggregateOp, AggregateSpec, Fire, OnTimeout, Repeat, StateSpec, StitchSpec, TableScope,
+    WindowKind, WindowSpec,
 };
 pub use window_call::WindowCall;

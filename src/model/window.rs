@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A function's window.
+/// What a function gathers: its window, and what it keeps for each key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WindowSpec {
     /// Which events belong together.
@@ -29,6 +29,27 @@ pub struct WindowSpec {
     pub late_topic: Option<String>,
     /// How far ahead of the slowest source partition another may be read.
     pub max_drift: Duration,
+    /// What the handler may keep for each key, and timers; `None`: nothing.
+    pub state: Option<StateSpec>,
+    /// Sources that are tables, by their places in the manifest: they are no part of a window, and move no time.
+    pub tables: Vec<(u16, TableScope)>,
+}
+
+/// What a handler may keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StateSpec {
+    /// How long a value is kept in event time after it was written; `None`: until it is deleted.
+    pub ttl: Option<Duration>,
+}
+
+/// How much of a table each worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TableScope {
+    /// Rows of the keys whose events it has: a call can look its own key up.
+    Lane,
+    /// All of it.
+    All,
 }
 
 /// Which events of a key belong together. All but [`WindowKind::Count`] go by event time.
@@ -67,6 +88,8 @@ pub enum WindowKind {
         /// How far apart they may be.
         within: Duration,
     },
+    /// Each event is handled by itself: what a function gathers that keeps state without a window.
+    Each,
 }
 
 /// What a stitch is made of.

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::envelope::{Envelope, EnvelopeError};
 use super::pointer::Pointer;
 use super::write::{OutRecord, Target, Writer};
-use crate::model::{AggregateOp, DeadLetterReason, Event, Function, Moment, Record};
+use crate::model::{AggregateOp, DeadLetterReason, Event, Function, Moment, Record, WindowKind};
 use crate::window::{Arrival, Field, Number, Place, Placed, Results, Windows};
 
 /// Why an event is in no window.
@@ -103,6 +103,8 @@ pub(super) struct Gatherer {
     takers: Vec<Taker>,
     /// Windows keep their events.
     keeps: bool,
+    /// There are no windows: each event is handled by itself.
+    is_of_each: bool,
     max_skew_ms: i64,
     /// A sink that writes the key as text.
     text_key: Option<String>,
@@ -144,6 +146,7 @@ impl Gatherer {
         Some(Self {
             takers: takers.collect(),
             keeps: window.aggregates.is_empty(),
+            is_of_each: window.kind == WindowKind::Each,
             max_skew_ms: i64::try_from(window.max_skew.as_millis()).unwrap_or(i64::MAX),
             text_key: text_key.map(|sink| sink.name.clone()),
             fields: Vec::new(),
@@ -162,9 +165,14 @@ impl Gatherer {
         self.takers.iter().any(|taker| !matches!(taker.wanted, Wanted::Nothing))
     }
 
+    /// There are no windows: each event is handled by itself.
+    pub fn is_of_each(&self) -> bool {
+        self.is_of_each
+    }
+
     /// What an event must have to be gathered at all: a key, a time that is not too far ahead, and what the aggregates
     /// take, which is then in `fields`.
-    fn check(&mut self, event: &Event<'_>, now: Moment) -> Result<(), GatherError> {
+    pub fn check(&mut self, event: &Event<'_>, now: Moment) -> Result<(), GatherError> {
         let key = event.key.as_deref().ok_or(GatherError::NoKey)?;
         if let Some(sink) = &self.text_key
             && std::str::from_utf8(key).is_err()
@@ -200,6 +208,29 @@ impl Gatherer {
         writer: &mut W,
     ) -> Result<(), GatherError> {
         self.check(event, now)?;
+        self.pass_on(event, record, (watermark_ms, moves_time), writer);
+        Ok(())
+    }
+
+    /// Sends a row of a table to the partition of its key. It moves no time.
+    pub fn send_row<W: Writer>(
+        &mut self,
+        event: &Event<'_>,
+        record: &Record<'_>,
+        writer: &mut W,
+    ) -> Result<(), GatherError> {
+        event.key.as_deref().ok_or(GatherError::NoKey)?;
+        self.pass_on(event, record, (i64::MIN, false), writer);
+        Ok(())
+    }
+
+    fn pass_on<W: Writer>(
+        &mut self,
+        event: &Event<'_>,
+        record: &Record<'_>,
+        (watermark_ms, moves_time): (i64, bool),
+        writer: &mut W,
+    ) {
         self.body.clear();
         Envelope::write(record, (event.time_ms, watermark_ms, moves_time), &mut self.body);
         writer.write(&OutRecord {
@@ -209,7 +240,6 @@ impl Gatherer {
             headers: &[],
             timestamp_ms: None,
         });
-        Ok(())
     }
 
     /// Places `event`. What it makes windows give goes to `results`.

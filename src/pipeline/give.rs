@@ -8,14 +8,15 @@ use super::dead_letter::{DeadLetters, Death};
 use super::decode::Intake;
 use super::emit::{EmitError, Routed, Router};
 use super::envelope::Envelope;
-use super::invoke::{Handler, OfWindow};
+use super::invoke::{Handler, OfTimer, OfWindow};
+use super::tables::{Tables, View};
 use super::write::Writer;
 use crate::codec::{self, json};
 use crate::model::{
-    DeadLetterReason, Emit, Event, FailureKind, Format, Function, KeyChoice, Moment, NoHeaders, OnTimeout,
-    Outbox, Outcome, Record, Repeat, WindowCall, WindowKind,
+    At, DeadLetterReason, Emit, Event, FailureKind, Format, Function, KeyChoice, Keyed, Moment, NoHeaders,
+    OnTimeout, Outbox, Outcome, Record, Repeat, TimerCall, WindowCall, WindowKind,
 };
-use crate::window::{Fired, Pending, Verdict, Why};
+use crate::window::{Fired, Pending, Verdict, Why, Windows};
 
 /// What results came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +57,8 @@ struct Giving<'a> {
     name: &'a [u8],
     /// How many calls failed.
     failed: u32,
+    /// It is none of a window but of this timer.
+    timer: Option<(&'a str, At)>,
 }
 
 /// Gives results of one function.
@@ -86,6 +89,11 @@ pub(super) struct Means<'a, W> {
     pub timeout_ms: i64,
     /// What it comes to.
     pub given: &'a mut Given,
+    pub tables: &'a Tables,
+    /// Calls see state or tables.
+    pub is_keyed: bool,
+    /// Where their keys' state is, for calls that see it; windows that give results just now cannot show any.
+    pub windows: Option<&'a mut Windows>,
 }
 
 impl Giver {
@@ -113,6 +121,8 @@ impl Giver {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
         write_name(fired, trigger, &mut name);
+        // Where calls see state, they are made when the windows have done what they do.
+        let is_behind = is_behind || (means.is_keyed && means.handler.is_some());
         let mut aggregates = None;
         if self.has_fields && (means.handler.is_some() || is_behind) {
             let mut object = Vec::new();
@@ -128,6 +138,7 @@ impl Giver {
             missing: fired.missing,
             name: &name,
             failed: means.failed,
+            timer: None,
         };
         let bodies = || fired.members.iter().map(|kept| kept.body());
         let is_done = match is_behind {
@@ -153,6 +164,7 @@ impl Giver {
 
     /// Gives a result again that has waited; `true`: it is done with.
     pub fn give_again<W: Writer>(&mut self, pending: &Pending, means: &mut Means<'_, W>) -> bool {
+        let timer = pending.timer.as_ref().map(|(name, at)| (&**name, *at));
         let result = Giving {
             key: &pending.key,
             bounds: pending.bounds,
@@ -162,7 +174,11 @@ impl Giver {
             missing: &pending.missing,
             name: &pending.name,
             failed: pending.attempts,
+            timer,
         };
+        if let Some(timer) = timer {
+            return self.call_timer(&result, timer, means);
+        }
         self.settle(&result, pending.events.iter().map(|body| &**body), means)
     }
 
@@ -237,19 +253,67 @@ impl Giver {
             missing: &missing,
         };
         let now_ms = means.now.wall_ms;
+        let view = View {
+            windows: means.windows.as_deref().map(|windows| (windows, result.key)),
+            tables: means.tables,
+            has_state: means.function.keeps_state(),
+        };
         let call = OfWindow {
             window: &window,
             stands_at: means.offset.map(|offset| (means.place.0, means.place.1, offset)),
-            keyed: None,
+            keyed: means.is_keyed.then_some(&view as &dyn Keyed),
             attempt: result.failed + 1,
             now_ms,
             deadline_ms: now_ms.saturating_add(means.timeout_ms),
         };
         means.outbox.clear();
-        let failure = match handler.call_window(&call, means.outbox) {
+        let outcome = handler.call_window(&call, means.outbox);
+        self.ended(result, outcome, (events, records), means)
+    }
+
+    /// Calls the handler with a timer that fired; `true`: it is done with.
+    fn call_timer<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        (name, at): (&str, At),
+        means: &mut Means<'_, W>,
+    ) -> bool {
+        // Without a handler nobody sets any: it was taken away.
+        let Some(handler) = means.handler.as_mut() else { return true };
+        let now_ms = means.now.wall_ms;
+        let view = View {
+            windows: means.windows.as_deref().map(|windows| (windows, result.key)),
+            tables: means.tables,
+            has_state: means.function.keeps_state(),
+        };
+        let call = OfTimer {
+            timer: TimerCall { key: result.key, name, at },
+            keyed: &view,
+            attempt: result.failed + 1,
+            now_ms,
+            deadline_ms: now_ms.saturating_add(means.timeout_ms),
+        };
+        means.outbox.clear();
+        let outcome = handler.call_timer(&call, means.outbox);
+        self.ended(result, outcome, (&[], &[]), means)
+    }
+
+    /// What a call came to; `true`: the result is done with.
+    fn ended<W: Writer>(
+        &mut self,
+        result: &Giving<'_>,
+        outcome: Outcome,
+        holds: (&[Event<'_>], &[Record<'_>]),
+        means: &mut Means<'_, W>,
+    ) -> bool {
+        let failure = match outcome {
             Outcome::Ok => {
                 means.given.calls[0] += 1;
-                self.deliver(result, (events, records), means);
+                if self.deliver(result, holds, means)
+                    && let Some(windows) = &mut means.windows
+                {
+                    windows.apply(result.key, result.time_ms, means.outbox.effects());
+                }
                 return true;
             }
             Outcome::Skip => {
@@ -283,7 +347,7 @@ impl Giver {
                 (DeadLetterReason::Exhausted, failure.message)
             }
         };
-        self.bury_all(result, (events, records), (reason, &message), means);
+        self.bury_all(result, holds, (reason, &message), means);
         true
     }
 
@@ -295,7 +359,10 @@ impl Giver {
         (reason, error): (DeadLetterReason, &str),
         means: &mut Means<'_, W>,
     ) {
-        self.write_events(result, events, means.function);
+        match result.timer {
+            Some(timer) => self.write_timer(result.key, timer),
+            None => self.write_events(result, events, means.function),
+        }
         let headers = vec![crate::model::Header { name: "content-type", value: Some(b"application/json") }];
         let first = records.first();
         let record = Record {
@@ -338,21 +405,23 @@ impl Giver {
         self.deliver(result, (&[], &[]), means);
     }
 
-    /// Writes what is staged; a result that cannot be written becomes a dead letter.
+    /// Writes what is staged; a result that cannot be written becomes a dead letter, which `false` says.
     fn deliver<W: Writer>(
         &mut self,
         result: &Giving<'_>,
         holds: (&[Event<'_>], &[Record<'_>]),
         means: &mut Means<'_, W>,
-    ) {
+    ) -> bool {
         match self.route(result, means) {
             Ok(routed) => {
                 means.given.written += routed.written;
                 means.given.unrouted += routed.unrouted;
+                true
             }
             Err(error) => {
                 let (reason, text) = (error.reason(), error.to_string());
                 self.bury_all(result, holds, (reason, &text), means);
+                false
             }
         }
     }
@@ -371,6 +440,21 @@ impl Giver {
         let mut event = Event::plain(record, means.place.0);
         event.name = Some(result.name);
         means.router.route((&event, None), means.outbox, means.writer)
+    }
+
+    /// A timer as JSON: `{"key": …, "timer": {"name": …, "at": …, "clock": "event"}}`.
+    fn write_timer(&mut self, key: &[u8], (name, at): (&str, At)) {
+        let out = &mut self.json;
+        out.clear();
+        Fired::open_key(key, out);
+        out.extend_from_slice(br#","timer":{"name":"#);
+        text(name, out);
+        out.extend_from_slice(br#","at":"#);
+        out.extend_from_slice(itoa::Buffer::new().format(at.time_ms()).as_bytes());
+        out.extend_from_slice(match at {
+            At::Event(_) => br#","clock":"event"}}"#,
+            At::Clock(_) => br#","clock":"wall"}}"#,
+        });
     }
 
     /// The result as JSON, with its events or its aggregates.

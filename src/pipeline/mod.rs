@@ -21,6 +21,7 @@ mod pointer;
 mod process;
 mod sampler;
 mod stamp;
+mod tables;
 mod write;
 
 pub use account::Account;

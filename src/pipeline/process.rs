@@ -12,13 +12,15 @@ use super::give::{Given, Giver, Means};
 use super::invoke::{Call, Handler};
 use super::origin::{Place, PlaceError, own_headers_of};
 use super::sampler::Sampler;
+use super::tables::{Tables, View};
 use super::write::Writer;
 use crate::codec;
 use crate::model::{
-    DeadLetterReason, Event, Failure, FailureKind, Function, Moment, OnExhausted, Outbox, Outcome, Record,
+    DeadLetterReason, Event, Failure, FailureKind, Function, Keyed, Moment, OnExhausted, Outbox, Outcome,
+    Record,
 };
 use crate::observe::trace::CallSpan;
-use crate::window::{Pending, Windows};
+use crate::window::{self, Pending, Windows};
 
 /// How one pass of a record ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,9 @@ pub enum Settled {
 macro_rules! means {
     ($self:ident, $writer:expr, $place:expr, ($offset:expr, $failed:expr), $now:expr) => {
         Means {
+            tables: &$self.tables,
+            is_keyed: $self.is_keyed,
+            windows: None,
             function: &$self.function,
             intakes: &$self.intakes,
             handler: $self.handler.as_mut(),
@@ -97,6 +102,68 @@ macro_rules! place {
         });
         let Given { written, unrouted, .. } = $self.given;
         placed.unwrap_or(Ok(())).map(|()| Settled::Ok { written, unrouted })
+    }};
+}
+
+/// Calls the handler with an event, or passes it on to the sinks. What a call does to its key goes into `$windows`, a lane's
+/// state and where in it the event stands, if there is any; and time moves.
+macro_rules! handle {
+    ($self:ident, $pass:expr, $event:ident, $windows:expr, $writer:expr) => {{
+        let mut windows: Option<(&mut Windows, Option<window::Place>)> = $windows;
+        let mut span = None;
+        if let Some(sampler) = &mut $self.sampler {
+            // What passes through has its headers listed to be written.
+            sampler.begin(&$event, !$event.is_opaque || $self.handler.is_none());
+            span = sampler.active();
+        }
+        let Some(handler) = &mut $self.handler else {
+            return match $self.router.passthrough(&$event, span, $writer) {
+                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
+                Err(error) => {
+                    drop($event);
+                    $self.poison($pass, $pass.failed, &Poison::from(error), $writer)
+                }
+            };
+        };
+        $self.outbox.clear();
+        $self.has_called = true;
+        let key = $event.key.as_deref();
+        let view = View {
+            windows: windows.as_ref().and_then(|(windows, _)| Some((&**windows, key?))),
+            tables: &$self.tables,
+            has_state: windows.is_some() && $self.function.keeps_state(),
+        };
+        let call = Call {
+            event: &$event,
+            stands_at: ($pass.record.topic, $pass.record.partition, $pass.record.offset),
+            keyed: $self.is_keyed.then_some(&view as &dyn Keyed),
+            attempt: $pass.failed + 1,
+            now_ms: $pass.now.wall_ms,
+            deadline_ms: $pass.now.wall_ms.saturating_add($self.timeout_ms),
+        };
+        let settled = match handler.call(&call, &mut $self.outbox) {
+            Outcome::Ok => match $self.router.route((&$event, span), &$self.outbox, $writer) {
+                Ok(Routed { written, unrouted }) => {
+                    if let (Some((windows, _)), Some(key)) = (&mut windows, key) {
+                        windows.apply(key, $event.time_ms, $self.outbox.effects());
+                    }
+                    Settled::Ok { written, unrouted }
+                }
+                Err(error) => {
+                    drop($event);
+                    return $self.poison($pass, $pass.failed + 1, &Poison::from(error), $writer);
+                }
+            },
+            Outcome::Skip => Settled::Skipped,
+            Outcome::Failed(failure) => {
+                drop($event);
+                return $self.failed($pass, failure, $writer);
+            }
+        };
+        if let Some((windows, Some(place))) = windows {
+            windows.moved(place);
+        }
+        settled
     }};
 }
 
@@ -155,6 +222,11 @@ pub struct Pipeline {
     given: Given,
     /// How long a call may take, in milliseconds.
     timeout_ms: i64,
+    tables: Tables,
+    /// Calls see state or tables.
+    is_keyed: bool,
+    /// The last record was handled by a call.
+    has_called: bool,
 }
 
 impl Pipeline {
@@ -172,6 +244,9 @@ impl Pipeline {
             names: function.window.iter().flat_map(|window| window.aggregates.keys().cloned()).collect(),
             given: Given::default(),
             timeout_ms: function.handler.as_ref().map_or(0, |handler| handler.timeout.as_millis() as i64),
+            is_keyed: function.keeps_state() || function.sources.iter().any(|source| source.table.is_some()),
+            tables: Tables::new(&function),
+            has_called: false,
             function,
         }
     }
@@ -193,7 +268,28 @@ impl Pipeline {
 
     /// The handler is called with events; else with what is gathered of them, if at all.
     pub fn calls_for_events(&self) -> bool {
-        self.handler.is_some() && self.gatherer.is_none()
+        self.handler.is_some() && !self.function.has_window()
+    }
+
+    /// The last record was handled by a call.
+    pub fn has_called(&self) -> bool {
+        self.has_called
+    }
+
+    /// Takes up a row of a table of which each worker has all rows.
+    pub fn take_row(&mut self, source: usize, record: &Record<'_>) -> Result<(), Poison> {
+        let Some(intake) = self.intakes.get(source) else { return Ok(()) };
+        let mut event = intake.open(*record);
+        if intake.admit(&mut event)? {
+            let key = event.key.as_deref().ok_or(GatherError::NoKey)?;
+            self.tables.set(source, key, event.data.as_deref());
+        }
+        Ok(())
+    }
+
+    /// How many rows such tables have, and about how many bytes they take.
+    pub fn table_size(&self) -> (u64, u64) {
+        self.tables.size()
     }
 
     /// What the handler's author counted since the last time, by name.
@@ -303,10 +399,12 @@ impl Pipeline {
         &mut self,
         (place, now): ((&str, i32), Moment),
         pending: &Pending,
+        windows: &mut Windows,
         writer: &mut W,
     ) -> bool {
         self.given = Given::default();
         let mut means = means!(self, writer, place, (None, 0), now);
+        means.windows = Some(windows);
         self.giver.give_again(pending, &mut means)
     }
 
@@ -327,6 +425,7 @@ impl Pipeline {
 
     #[inline]
     fn process_in<W: Writer>(&mut self, pass: &Pass<'_>, way: Way<'_>, writer: &mut W) -> Settled {
+        self.has_called = false;
         let settled = match pass.source < self.intakes.len() {
             true => self.run(pass, (pass.source, pass.record), (way, true), writer),
             false => match way {
@@ -375,10 +474,16 @@ impl Pipeline {
             }
         }
         self.router.begin(pass.record);
-        match (way, &mut self.gatherer) {
+        let windows = match (way, &mut self.gatherer) {
             (Way::Send(watermark_ms), Some(gatherer)) => {
+                let is_table = self.tables.has(source);
+                let moves_time = moves_time && !is_table;
                 let before = if moves_time { *watermark_ms } else { i64::MIN };
-                return match gatherer.send((&event, record, now), (before, moves_time), writer) {
+                let sent = match is_table {
+                    true => gatherer.send_row(&event, record, writer),
+                    false => gatherer.send((&event, record, now), (before, moves_time), writer),
+                };
+                return match sent {
                     Ok(()) => {
                         if moves_time {
                             *watermark_ms = event.time_ms.max(*watermark_ms);
@@ -391,6 +496,14 @@ impl Pipeline {
                     }
                 };
             }
+            (Way::Gather(windows), Some(gatherer)) if gatherer.is_of_each() => {
+                if let Err(error) = gatherer.check(&event, now) {
+                    drop(event);
+                    return self.poison(pass, pass.failed, &Poison::from(error), writer);
+                }
+                let place = place_of(source, &event);
+                Some((windows, moves_time.then_some(place)))
+            }
             (Way::Gather(windows), Some(_)) => {
                 let placing = Placing { source, record, now, envelope: None };
                 return match place!(self, pass, &event, &placing, windows, writer) {
@@ -401,46 +514,9 @@ impl Pipeline {
                     }
                 };
             }
-            _ => {}
-        }
-        let mut span = None;
-        if let Some(sampler) = &mut self.sampler {
-            // What passes through has its headers listed to be written.
-            sampler.begin(&event, !event.is_opaque || self.handler.is_none());
-            span = sampler.active();
-        }
-        let Some(handler) = &mut self.handler else {
-            return match self.router.passthrough(&event, span, writer) {
-                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
-                Err(error) => {
-                    drop(event);
-                    self.poison(pass, pass.failed, &Poison::from(error), writer)
-                }
-            };
+            _ => None,
         };
-        self.outbox.clear();
-        let call = Call {
-            event: &event,
-            stands_at: (pass.record.topic, pass.record.partition, pass.record.offset),
-            keyed: None,
-            attempt: pass.failed + 1,
-            now_ms: now.wall_ms,
-            deadline_ms: now.wall_ms.saturating_add(self.timeout_ms),
-        };
-        match handler.call(&call, &mut self.outbox) {
-            Outcome::Ok => match self.router.route((&event, span), &self.outbox, writer) {
-                Ok(Routed { written, unrouted }) => Settled::Ok { written, unrouted },
-                Err(error) => {
-                    drop(event);
-                    self.poison(pass, pass.failed + 1, &Poison::from(error), writer)
-                }
-            },
-            Outcome::Skip => Settled::Skipped,
-            Outcome::Failed(failure) => {
-                drop(event);
-                self.failed(pass, failure, writer)
-            }
-        }
+        handle!(self, pass, event, windows, writer)
     }
 
     /// An event that came through the stitch topic: what it took there was checked.
@@ -455,6 +531,25 @@ impl Pipeline {
             let error = PlaceError::NoSource { topic: record.topic.to_owned() };
             return self.poison(pass, pass.failed, &error.into(), writer);
         };
+        let gatherer = self.gatherer.as_ref();
+        let is_table = self.tables.has(source);
+        if is_table || gatherer.is_some_and(Gatherer::is_of_each) {
+            let mut event = self.intakes[source].open(record);
+            event.key = pass.record.key.map(Into::into);
+            event.time_ms = envelope.time_ms;
+            if let Err(error) = codec::decode_in_place(&mut event, self.intakes[source].source().format) {
+                drop(event);
+                return self.poison(pass, pass.failed, &error.into(), writer);
+            }
+            if is_table {
+                let source = u16::try_from(source).unwrap_or(u16::MAX);
+                windows.set_row(source, event.key.as_deref().unwrap_or_default(), event.data.as_deref());
+                return Settled::Ok { written: 0, unrouted: 0 };
+            }
+            let place = envelope.moves_time.then(|| place_of(source, &event));
+            self.router.begin(pass.record);
+            return handle!(self, pass, event, Some((windows, place)), writer);
+        }
         let mut event = Event::plain(record, "");
         event.key = pass.record.key.map(Into::into);
         event.time_ms = envelope.time_ms;
@@ -562,4 +657,11 @@ impl Pipeline {
         self.dead_letters.write((&record, pass.record), &death, pass.now.wall_ms, writer);
         Settled::DeadLetter { reason, error, called }
     }
+}
+
+/// Where an event stands in time.
+fn place_of(source: usize, event: &Event<'_>) -> window::Place {
+    let source = u16::try_from(source).unwrap_or(u16::MAX);
+    let (partition, offset) = (event.record.partition, event.record.offset);
+    window::Place { time_ms: event.time_ms, source, partition, offset }
 }

@@ -41,7 +41,7 @@ impl Handlers {
     ) -> anyhow::Result<Self> {
         let handlers = Self {
             function: function.name.clone(),
-            has_window: function.window.is_some(),
+            has_window: function.has_window(),
             spec: Arc::default(),
             registry: Arc::clone(registry),
             private_dir: state_dir.join("plugins"),

@@ -290,7 +290,7 @@ fn register(
         .map(|committed| (committed.partition.topic.as_str(), committed.partition.partition))
         .collect();
     let mut queries = Vec::new();
-    let read = function.sources.iter().map(|source| (source.topic.as_str(), source.start_at));
+    let read = function.shared_sources().map(|source| (source.topic.as_str(), source.start_at));
     let own = function.stitch_topic.as_deref().into_iter().chain([function.delivery.redrive_topic.as_str()]);
     // What was redriven before the function first ran is not to be missed.
     for (topic, start_at) in read.chain(own.map(|topic| (topic, StartAt::Earliest))) {

@@ -33,7 +33,7 @@ impl Windows {
             let belongs = self.rules.first_open(arrival.place.time_ms, closed);
             owner.held.keep(arrival).belongs = belongs;
         }
-        let Held { windows, events } = &mut owner.held;
+        let Held { windows, events, .. } = &mut owner.held;
         let mut is_new = false;
         while start <= last {
             let at = windows.partition_point(|window| window.start < start);

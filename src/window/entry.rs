@@ -5,14 +5,24 @@
 //! |---|---|
 //! | key | `w` and the window's start, or `e` and the event's time, source, partition, offset, as big-endian numbers; then the function's key |
 //! | | or `p` and the number of a result that waits, or `q`, that number and the place of one of its events |
+//! | | or `v` (a value), `f` (a timer), the length of its name in two bytes, the name; then the function's key |
+//! | | or `r`, the number of a source that is a table in two bytes; then the function's key |
+//! | | or `o` and the number of a timer that fired and whose call is still to be made |
 //! | | or `t` alone: how far source partitions have come |
 //! | | or `s` alone: what kind of windows these are, as JSON, so that state meets no manifest that reads it otherwise; |
 //! | | without a value it gives up all entries before it, readable or not |
-//! | value | the version (1), then what it is of in postcard's form (<https://postcard.jamesmunns.com/wire-format>); null: it is gone |
+//! | value | the version (1), then what it is of in postcard's form (<https://postcard.jamesmunns.com/wire-format>), a table's row as it is; |
+//! | | null: it is gone |
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use thiserror::Error;
 
+use super::own::{KeptValue, Own};
+use super::pending::FiredTimer;
 use super::{Held, Kept, Pending, Place, Progress, Window};
+use crate::model::At;
 
 /// The first byte of every value.
 const VERSION: u8 = 1;
@@ -25,6 +35,10 @@ pub(super) const SHAPE: &[u8] = b"s";
 pub(super) const PROGRESS: &[u8] = b"t";
 const PENDING: u8 = b'p';
 const PENDING_EVENT: u8 = b'q';
+const FIRED_TIMER: u8 = b'o';
+const VALUE: u8 = b'v';
+const TIMER: u8 = b'f';
+const ROW: u8 = b'r';
 
 /// An entry that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -54,19 +68,25 @@ pub enum Damaged {
 pub struct Entry<'a> {
     /// The function's key.
     pub key: &'a [u8],
-    name: Name,
+    name: Name<'a>,
     content: Content,
 }
 
-enum Name {
+enum Name<'a> {
     Window(i64),
     Event(Place),
+    Value(&'a str),
+    Timer(&'a str),
+    Row(u16),
 }
 
 enum Content {
     Gone,
     Window(Window),
     Event(Kept),
+    Value(KeptValue),
+    Timer(At),
+    Row(Bytes),
 }
 
 /// Memory that goes from entry to entry.
@@ -88,6 +108,9 @@ impl<'a> Entry<'a> {
                 partition: i32::from_be_bytes(take(&mut rest)?),
                 offset: i64::from_be_bytes(take(&mut rest)?),
             }),
+            VALUE => Name::Value(take_name(&mut rest)?),
+            TIMER => Name::Timer(take_name(&mut rest)?),
+            ROW => Name::Row(u16::from_be_bytes(take(&mut rest)?)),
             _ => return Err(Damaged::Broken("it is of no kind that this release knows")),
         };
         let content = match value {
@@ -95,13 +118,32 @@ impl<'a> Entry<'a> {
             Some(value) => match name {
                 Name::Window(_) => Content::Window(decode(value)?),
                 Name::Event(_) => Content::Event(decode(value)?),
+                Name::Value(_) => Content::Value(decode(value)?),
+                Name::Timer(_) => {
+                    let (is_by_clock, at_ms) = decode(value)?;
+                    Content::Timer(if is_by_clock { At::Clock(at_ms) } else { At::Event(at_ms) })
+                }
+                Name::Row(_) => Content::Row(Bytes::copy_from_slice(body(value)?)),
             },
         };
         Ok(Self { key: rest, name, content })
     }
 
-    /// Takes it up in what its key holds, which has so many aggregates.
-    pub(super) fn put_into(self, held: &mut Held, aggregates: usize) -> Result<(), Damaged> {
+    /// The name of the value or the timer that it is of.
+    pub(super) fn own_name(&self) -> Option<&'a str> {
+        match self.name {
+            Name::Value(name) | Name::Timer(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Takes it up in what its key holds, which has so many aggregates; `own` is its [`Entry::own_name`].
+    pub(super) fn put_into(
+        self,
+        held: &mut Held,
+        own: Option<Arc<str>>,
+        aggregates: usize,
+    ) -> Result<(), Damaged> {
         const OTHER: Damaged = Damaged::Broken("it is of another kind of window");
         match self.name {
             Name::Window(start) => {
@@ -138,6 +180,21 @@ impl<'a> Entry<'a> {
                     (_, Err(_)) => {}
                 }
             }
+            name => {
+                let to = held.own_mut();
+                match (name, self.content, own) {
+                    (Name::Row(source), Content::Row(row), _) => to.set_row(source, Some(row)),
+                    (Name::Row(source), ..) => to.set_row(source, None),
+                    (Name::Value(_), Content::Value(kept), Some(own)) => to.set_value(own, Some(kept)),
+                    (Name::Value(_), _, Some(own)) => to.set_value(own, None),
+                    (Name::Timer(_), Content::Timer(at), Some(own)) => drop(to.set_timer(own, Some(at))),
+                    (_, _, Some(own)) => drop(to.set_timer(own, None)),
+                    (_, _, None) => return Err(OTHER),
+                }
+                if to.is_empty() {
+                    held.own = None;
+                }
+            }
         }
         Ok(())
     }
@@ -145,7 +202,7 @@ impl<'a> Entry<'a> {
 
 /// Reads what [`PROGRESS`] says.
 pub(super) fn read_progress(value: &[u8]) -> Result<Progress, Damaged> {
-    decode::<Progress>(value).map(Progress::restored)
+    decode(value)
 }
 
 /// Reads a result that waits, without its events.
@@ -153,12 +210,30 @@ pub(super) fn read_pending(value: &[u8]) -> Result<Pending, Damaged> {
     decode(value)
 }
 
-fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, Damaged> {
+/// Reads a timer that fired.
+pub(super) fn read_timer(value: &[u8]) -> Result<Pending, Damaged> {
+    decode::<FiredTimer<'_>>(value).map(|timer| timer.pending())
+}
+
+fn decode<'v, T: serde::Deserialize<'v>>(value: &'v [u8]) -> Result<T, Damaged> {
+    postcard::from_bytes(body(value)?).map_err(|_| Damaged::Broken("its value does not end where it should"))
+}
+
+/// What stands behind the version.
+fn body(value: &[u8]) -> Result<&[u8], Damaged> {
     let (version, body) = value.split_first().ok_or(Damaged::Broken("its value is empty"))?;
     if *version != VERSION {
         return Err(Damaged::Newer(*version));
     }
-    postcard::from_bytes(body).map_err(|_| Damaged::Broken("its value does not end where it should"))
+    Ok(body)
+}
+
+/// The number of a timer that fired.
+pub(super) fn timer_number(key: &[u8]) -> Result<Option<u64>, Damaged> {
+    match key.split_first() {
+        Some((&FIRED_TIMER, mut rest)) => Ok(Some(u64::from_be_bytes(take(&mut rest)?))),
+        _ => Ok(None),
+    }
 }
 
 /// The number of a result that waits and, if the entry is of one of its events, that event's place.
@@ -180,6 +255,14 @@ pub(super) fn pending(
     buffers: &mut Buffers,
     each: &mut impl FnMut(&[u8], Option<&[u8]>),
 ) {
+    if before.or(after).is_some_and(|pending| pending.timer.is_some()) {
+        buffers.name(FIRED_TIMER, number, None);
+        let fired = after.and_then(Pending::fired_timer);
+        if let Some(fired) = &fired {
+            buffers.encode(fired);
+        }
+        return each(&buffers.key, fired.map(|_| buffers.value.as_slice()));
+    }
     buffers.name(PENDING, number, None);
     if let Some(after) = after {
         buffers.encode(after);
@@ -194,6 +277,13 @@ pub(super) fn pending(
         buffers.name(PENDING_EVENT, number, Some(place as u32));
         each(&buffers.key, after.and_then(|after| Some(&**after.events.get(place)?)));
     }
+}
+
+fn take_name<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Damaged> {
+    let length = usize::from(u16::from_be_bytes(take(bytes)?));
+    let (name, rest) = bytes.split_at_checked(length).ok_or(Damaged::Broken("its key is cut off"))?;
+    *bytes = rest;
+    std::str::from_utf8(name).map_err(|_| Damaged::Broken("its name is no text"))
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Damaged> {
@@ -227,6 +317,51 @@ pub(super) fn difference(
         |kept| kept.place,
         |kept, is_there| {
             buffers.event(key, kept);
+            each(&buffers.key, is_there.then_some(&buffers.value));
+        },
+    );
+    if before.own.is_some() || after.own.is_some() {
+        let nothing = Own::default();
+        let (before, after) = (before.own.as_deref(), after.own.as_deref());
+        own_difference(key, (before.unwrap_or(&nothing), after.unwrap_or(&nothing)), buffers, each);
+    }
+}
+
+fn own_difference(
+    key: &[u8],
+    (before, after): (&Own, &Own),
+    buffers: &mut Buffers,
+    each: &mut impl FnMut(&[u8], Option<&[u8]>),
+) {
+    differ(
+        &before.values,
+        &after.values,
+        |value| Arc::clone(&value.name),
+        |value, is_there| {
+            buffers.named(VALUE, &value.name, key);
+            buffers.encode(&value.kept);
+            each(&buffers.key, is_there.then_some(&buffers.value));
+        },
+    );
+    differ(
+        &before.timers,
+        &after.timers,
+        |timer| Arc::clone(&timer.name),
+        |timer, is_there| {
+            buffers.named(TIMER, &timer.name, key);
+            buffers.encode(&(matches!(timer.at, At::Clock(_)), timer.at.time_ms()));
+            each(&buffers.key, is_there.then_some(&buffers.value));
+        },
+    );
+    differ(
+        &before.rows,
+        &after.rows,
+        |row| row.source,
+        |row, is_there| {
+            buffers.row(row.source, key);
+            buffers.value.clear();
+            buffers.value.push(VERSION);
+            buffers.value.extend_from_slice(&row.bytes);
             each(&buffers.key, is_there.then_some(&buffers.value));
         },
     );
@@ -271,6 +406,23 @@ impl Buffers {
         self.key.extend_from_slice(&offset.to_be_bytes());
         self.key.extend_from_slice(key);
         self.encode(kept);
+    }
+
+    fn named(&mut self, tag: u8, name: &str, key: &[u8]) {
+        self.key.clear();
+        self.key.push(tag);
+        // Longer ones are refused where they are given.
+        let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        self.key.extend_from_slice(&length.to_be_bytes());
+        self.key.extend_from_slice(name.as_bytes());
+        self.key.extend_from_slice(key);
+    }
+
+    fn row(&mut self, source: u16, key: &[u8]) {
+        self.key.clear();
+        self.key.push(ROW);
+        self.key.extend_from_slice(&source.to_be_bytes());
+        self.key.extend_from_slice(key);
     }
 
     fn name(&mut self, tag: u8, number: u64, place: Option<u32>) {

@@ -18,6 +18,7 @@ mod aligned;
 mod cell;
 mod entry;
 mod open;
+mod own;
 mod pending;
 mod progress;
 mod result;
@@ -36,6 +37,7 @@ pub use entry::{Damaged, Entry};
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 pub use open::OpenWindow;
+use own::{ClockTimers, Own};
 use pending::{Orphans, Waiting};
 pub use pending::{Pending, Verdict};
 pub use progress::{Part, Progress};
@@ -149,11 +151,13 @@ struct Held {
     windows: Vec<Window>,
     /// By place.
     events: Vec<Kept>,
+    /// What else there is of it; `None`: nothing.
+    own: Option<Box<Own>>,
 }
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.events.is_empty()
+        self.windows.is_empty() && self.events.is_empty() && self.own.is_none()
     }
 
     fn keep(&mut self, arrival: &Arrival<'_>) -> &mut Kept {
@@ -165,7 +169,7 @@ impl Held {
 
     /// Forgets the events that are in no window any more.
     fn sweep(&mut self, rules: &Rules) {
-        let Self { windows, events } = self;
+        let Self { windows, events, .. } = self;
         events.retain(|kept| windows.iter().any(|window| rules.span(window).has(kept)));
     }
 
@@ -181,7 +185,10 @@ impl Held {
             let fields = event.fields.iter().map(of_field).sum::<usize>();
             size_of::<Kept>() + size_of_val(&*event.fields) + fields + event.body.len()
         };
-        self.windows.iter().map(of_window).sum::<usize>() + self.events.iter().map(of_event).sum::<usize>()
+        let of_own = self.own.as_ref().map_or(0, |own| own.bytes());
+        of_own
+            + self.windows.iter().map(of_window).sum::<usize>()
+            + self.events.iter().map(of_event).sum::<usize>()
     }
 }
 
@@ -208,11 +215,24 @@ struct Rules {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Aligned { size: i64, advance: i64 },
-    Sliding { size: i64 },
-    Session { gap: i64 },
-    Count { size: u64 },
-    Stitch { within: i64 },
+    Aligned {
+        size: i64,
+        advance: i64,
+    },
+    Sliding {
+        size: i64,
+    },
+    Session {
+        gap: i64,
+    },
+    Count {
+        size: u64,
+    },
+    Stitch {
+        within: i64,
+    },
+    /// Each event is handled by itself: there are no windows.
+    Each,
 }
 
 impl Rules {
@@ -224,6 +244,7 @@ impl Rules {
             WindowKind::Session { gap } => Kind::Session { gap: ms(gap) },
             WindowKind::Count { size } => Kind::Count { size },
             WindowKind::Stitch { within } => Kind::Stitch { within: ms(within) },
+            WindowKind::Each => Kind::Each,
         };
         let ops = spec.aggregates.values().map(|aggregate| aggregate.op).collect();
         let (keeps, stitch) = (spec.aggregates.is_empty(), spec.stitch.clone());
@@ -236,7 +257,7 @@ impl Rules {
             Kind::Aligned { .. } => end.saturating_add(self.grace),
             Kind::Sliding { .. } | Kind::Stitch { .. } => end.saturating_add(self.grace + 1),
             Kind::Session { gap } => end.saturating_add(gap + self.grace + 1),
-            Kind::Count { .. } => NEVER,
+            Kind::Count { .. } | Kind::Each => NEVER,
         }
     }
 
@@ -256,7 +277,8 @@ impl Rules {
             Kind::Stitch { within } => stitch::next_look(&held.events, within, self),
             _ => held.windows.iter().map(|window| self.deadline(window.end)).min(),
         };
-        next.unwrap_or(NEVER)
+        let of_own = held.own.as_ref().and_then(|own| own.next_look());
+        next.into_iter().chain(of_own).min().unwrap_or(NEVER)
     }
 
     /// Which events are in a window.
@@ -321,6 +343,12 @@ pub struct Windows {
     keys: HashMap<Key, Owner>,
     /// When somebody looks at a key: no later than its first window closes.
     due: BTreeSet<(i64, Key)>,
+    /// Timers by the wall clock.
+    clock_timers: ClockTimers,
+    /// Of values and timers; each is held once.
+    names: Vec<Arc<str>>,
+    /// How long a value is kept that says nothing of it, in milliseconds; `None`: for ever.
+    ttl: Option<i64>,
     watermark_ms: i64,
     /// What keys held when the last cut was committed, of those that were touched since.
     touched: Vec<(Key, Held)>,
@@ -337,6 +365,8 @@ pub struct Windows {
     damaged: Option<Damaged>,
     /// Of a lane that several source partitions feed.
     progress: Option<Progress>,
+    /// Sources that say nothing of time.
+    timeless: Vec<u16>,
     committed_progress: Option<Progress>,
     is_progress_dirty: bool,
 }
@@ -348,6 +378,9 @@ impl Windows {
             rules: Rules::new(spec),
             keys: HashMap::new(),
             due: BTreeSet::new(),
+            clock_timers: ClockTimers::new(),
+            names: Vec::new(),
+            ttl: spec.state.as_ref().and_then(|state| state.ttl).map(ms),
             watermark_ms,
             touched: Vec::new(),
             committed_watermark_ms: watermark_ms,
@@ -358,6 +391,7 @@ impl Windows {
             orphans: Orphans::new(),
             damaged: None,
             progress: None,
+            timeless: spec.tables.iter().map(|(source, _)| *source).collect(),
             committed_progress: None,
             is_progress_dirty: false,
         }
@@ -404,6 +438,7 @@ impl Windows {
             Kind::Session { gap } => windows.add_to_session(arrival, gap, results),
             Kind::Count { .. } => windows.add_to_count(arrival, results),
             Kind::Stitch { within } => windows.add_to_stitch(arrival, within, results),
+            Kind::Each => Placed::In { missed: 0 },
         })
     }
 
@@ -428,6 +463,17 @@ impl Windows {
         self.waiting.iter()
     }
 
+    /// Those that came since the last question and have no other of their key before them.
+    pub fn take_fresh(&mut self) -> Vec<u64> {
+        self.waiting.take_fresh()
+    }
+
+    /// Results wait that came since [`Windows::take_fresh`].
+    #[inline]
+    pub fn has_fresh(&self) -> bool {
+        self.waiting.has_fresh()
+    }
+
     /// One that waits.
     pub fn waiting_at(&self, number: u64) -> Option<&Arc<Pending>> {
         self.waiting.get(number)
@@ -445,7 +491,7 @@ impl Windows {
 
     /// Of a lane that several source partitions feed: time is the least of theirs.
     pub fn of_sources(mut self, sources: usize) -> Self {
-        self.progress = Some(Progress::new(sources));
+        self.progress = Some(Progress::new(sources).without(&self.timeless));
         self
     }
 
@@ -493,14 +539,18 @@ impl Windows {
         if !self.is_due() {
             return false;
         }
-        self.taking(results, Self::close_first);
+        if let Some((key, timers)) = self.taking(results, Self::close_first) {
+            timers.iter().for_each(|timer| self.waiting.push_timer(&key, timer));
+        }
         true
     }
 
-    fn close_first(&mut self, results: &mut Taken<'_>) {
-        let Some((deadline, key)) = self.due.pop_first() else { return };
-        let Some(owner) = self.keys.get_mut(&key) else { return };
+    /// Which timers fire too, and whose they are.
+    fn close_first(&mut self, results: &mut Taken<'_>) -> Option<(Key, Vec<own::Timer>)> {
+        let (deadline, key) = self.due.pop_first()?;
+        let owner = self.keys.get_mut(&key)?;
         owner.look_at = NEVER;
+        let mut timers = Vec::new();
         let rules = &self.rules;
         // A session may have grown since somebody said when to look.
         if rules.next_look(&owner.held) <= deadline {
@@ -513,8 +563,10 @@ impl Windows {
                 }
                 _ => close_windows(&key, held, deadline, rules, results),
             }
+            timers = held.take_due(deadline);
         }
         self.look_again(&key);
+        Some((key, timers))
     }
 
     fn look_again(&mut self, key: &Key) {
@@ -528,7 +580,7 @@ impl Windows {
         if self.rules.keeps {
             owner.held.keep(arrival);
         }
-        let Held { windows, events } = &mut owner.held;
+        let Held { windows, events, .. } = &mut owner.held;
         let time = arrival.place.time_ms;
         if windows.is_empty() {
             windows.push(Window::new(time, time, &self.rules));
@@ -586,8 +638,12 @@ impl Windows {
         for (key, before) in std::mem::take(&mut self.touched) {
             let Some(owner) = self.keys.get_mut(&key) else { continue };
             owner.is_touched = false;
-            owner.held = before;
-            if owner.held.is_empty() {
+            let is_empty = before.is_empty();
+            let (own, after) = (before.own.clone(), std::mem::replace(&mut owner.held, before).own);
+            if own != after {
+                self.index_clock_timers(&key, (after.as_deref(), own.as_deref()));
+            }
+            if is_empty {
                 forget(&mut self.keys, &mut self.due, key);
             } else {
                 self.look_again(&key);
@@ -596,7 +652,7 @@ impl Windows {
         self.waiting.rolled_back();
         if std::mem::take(&mut self.is_progress_dirty) {
             self.progress = match (&self.progress, &self.committed_progress) {
-                (Some(progress), None) => Some(Progress::new(progress.sources())),
+                (Some(progress), None) => Some(Progress::new(progress.sources()).without(&self.timeless)),
                 (_, committed) => committed.clone(),
             };
         }
@@ -618,9 +674,11 @@ impl Windows {
     fn forget_all(&mut self) {
         self.keys.clear();
         self.due.clear();
+        self.clock_timers.clear();
         self.waiting = Waiting::default();
         self.orphans.clear();
-        self.progress = self.progress.take().map(|progress| Progress::new(progress.sources()));
+        let anew = |progress: Progress| Progress::new(progress.sources()).without(&self.timeless);
+        self.progress = self.progress.take().map(anew);
         (self.committed_progress, self.damaged, self.is_shape_written) = (None, None, false);
     }
 
@@ -635,8 +693,14 @@ impl Windows {
         }
         if key == entry::PROGRESS {
             let progress = value.map(entry::read_progress).transpose()?;
-            self.progress = self.progress.take().map(|empty| progress.unwrap_or(empty));
+            let known = |empty| progress.map_or(empty, |progress: Progress| progress.without(&self.timeless));
+            self.progress = self.progress.take().map(known);
             self.committed_progress.clone_from(&self.progress);
+            return Ok(());
+        }
+        if let Some(number) = entry::timer_number(key)? {
+            let pending = value.map(entry::read_timer).transpose()?;
+            self.waiting.restore(number, pending);
             return Ok(());
         }
         if let Some((number, place)) = entry::pending_name(key)? {
@@ -655,8 +719,9 @@ impl Windows {
             let held = Held::default();
             self.keys.insert(Key::clone(&name), Owner { held, look_at: NEVER, is_touched: false });
         }
+        let own = entry.own_name().map(|own| self.name(own));
         let Some(owner) = self.keys.get_mut(&name) else { return Ok(()) };
-        entry.put_into(&mut owner.held, self.rules.ops.len())
+        entry.put_into(&mut owner.held, own, self.rules.ops.len())
     }
 
     /// All entries are restored. An error: one that counts cannot be read.
@@ -667,6 +732,10 @@ impl Windows {
         self.waiting.restored(std::mem::take(&mut self.orphans));
         self.keys.retain(|_, owner| !owner.held.is_empty());
         let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        for (key, owner) in &self.keys {
+            let timers = owner.held.own.as_deref().into_iter().flat_map(Own::clock_timers);
+            self.clock_timers.extend(timers.map(|(at, name)| (at, Key::clone(key), Arc::clone(name))));
+        }
         self.bytes = self.keys.iter().map(|(key, owner)| KEY_OVERHEAD + key.len() + owner.held.bytes()).sum();
         keys.iter().for_each(|key| self.look_again(key));
         Ok(())
@@ -723,7 +792,7 @@ fn forget(keys: &mut HashMap<Key, Owner>, due: &mut BTreeSet<(i64, Key)>, key: K
 
 /// Closes the windows whose deadline has come, in order.
 fn close_windows(key: &[u8], held: &mut Held, deadline: i64, rules: &Rules, results: &mut Taken<'_>) {
-    let Held { windows, events } = held;
+    let Held { windows, events, .. } = held;
     windows.retain(|window| {
         let is_over = rules.deadline(window.end) <= deadline;
         if is_over && rules.fire == Fire::Close {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::own::Timer;
 use super::{Fired, Why};
+use crate::model::At;
 
 /// One result that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,63 @@ pub struct Pending {
     /// Its events, as they were placed.
     #[serde(skip)]
     pub events: Vec<Bytes>,
+    /// It is no window's but of this timer, which fired.
+    #[serde(skip)]
+    pub timer: Option<(Arc<str>, At)>,
+}
+
+/// A timer that fired and whose call is to be made, as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FiredTimer<'a> {
+    #[serde(borrow)]
+    key: &'a [u8],
+    name: &'a str,
+    is_by_clock: bool,
+    at_ms: i64,
+    attempts: u32,
+}
+
+impl Pending {
+    pub(super) fn of_timer(key: &[u8], (name, at): (Arc<str>, At), attempts: u32) -> Self {
+        let at_ms = at.time_ms();
+        let mut out_name = Vec::new();
+        match std::str::from_utf8(key) {
+            Ok(key) => out_name.extend_from_slice(key.as_bytes()),
+            Err(_) => {
+                key.iter().for_each(|byte| out_name.extend_from_slice(format!("{byte:02x}").as_bytes()))
+            }
+        }
+        out_name.extend_from_slice(format!("/{name}/{at_ms}").as_bytes());
+        Self {
+            key: Bytes::copy_from_slice(key),
+            bounds: (at_ms, at_ms),
+            why: Why::Close,
+            time_ms: at_ms,
+            aggregates: None,
+            missing: Vec::new(),
+            name: out_name.into(),
+            attempts,
+            events: Vec::new(),
+            timer: Some((name, at)),
+        }
+    }
+
+    /// What is written down of one that is a timer's.
+    pub(super) fn fired_timer(&self) -> Option<FiredTimer<'_>> {
+        let (name, at) = self.timer.as_ref()?;
+        let (is_by_clock, at_ms) = match at {
+            At::Clock(at_ms) => (true, *at_ms),
+            At::Event(at_ms) => (false, *at_ms),
+        };
+        Some(FiredTimer { key: &self.key, name, is_by_clock, at_ms, attempts: self.attempts })
+    }
+}
+
+impl FiredTimer<'_> {
+    pub fn pending(&self) -> Pending {
+        let at = if self.is_by_clock { At::Clock(self.at_ms) } else { At::Event(self.at_ms) };
+        Pending::of_timer(self.key, (self.name.into(), at), self.attempts)
+    }
 }
 
 /// What becomes of a result.
@@ -57,6 +116,8 @@ pub(super) struct Waiting {
     committed: Option<BTreeMap<u64, Arc<Pending>>>,
     /// How many of each key wait.
     keys: HashMap<Bytes, usize>,
+    /// Those that came since somebody asked last.
+    fresh: Vec<u64>,
 }
 
 impl Waiting {
@@ -91,15 +152,8 @@ impl Waiting {
 
     pub fn push(&mut self, fired: &Fired<'_>, verdict: Verdict) {
         let Verdict::Wait { attempts, name, aggregates } = verdict else { return };
-        self.touch();
-        // Not one that a result had which is done with since the last cut: its entries would be taken for this one's.
-        let lists = [Some(&self.list), self.committed.as_ref()].into_iter().flatten();
-        let last = lists.filter_map(|list| list.last_key_value()).map(|(last, _)| *last).max();
-        let number = last.map_or(0, |last| last + 1);
-        let key = Bytes::copy_from_slice(fired.key);
-        *self.keys.entry(key.clone()).or_default() += 1;
-        let pending = Pending {
-            key,
+        self.insert(Pending {
+            key: Bytes::copy_from_slice(fired.key),
             bounds: fired.bounds,
             why: fired.why,
             time_ms: fired.time_ms,
@@ -108,8 +162,55 @@ impl Waiting {
             name: name.into(),
             attempts,
             events: fired.members.iter().map(|kept| kept.body.clone()).collect(),
-        };
+            timer: None,
+        });
+    }
+
+    /// A timer has fired: its call is to be made.
+    pub fn push_timer(&mut self, key: &[u8], timer: &Timer) {
+        self.insert(Pending::of_timer(key, (Arc::clone(&timer.name), timer.at), 0));
+    }
+
+    fn insert(&mut self, pending: Pending) {
+        self.touch();
+        // Not one that a result had which is done with since the last cut: its entries would be taken for this one's.
+        let lists = [Some(&self.list), self.committed.as_ref()].into_iter().flatten();
+        let last = lists.filter_map(|list| list.last_key_value()).map(|(last, _)| *last).max();
+        let number = last.map_or(0, |last| last + 1);
+        *self.keys.entry(pending.key.clone()).or_default() += 1;
+        if pending.attempts == 0 {
+            self.fresh.push(number);
+        }
         self.list.insert(number, Arc::new(pending));
+    }
+
+    /// Those that came since the last question and have no other of their key before them.
+    pub fn take_fresh(&mut self) -> Vec<u64> {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        fresh.retain(|number| self.list.get(number).is_some_and(|pending| self.is_first(*number, pending)));
+        fresh
+    }
+
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    fn is_first(&self, number: u64, pending: &Pending) -> bool {
+        let others = self.keys.get(&pending.key).is_some_and(|count| *count > 1);
+        !others || !self.list.range(..number).any(|(_, other)| other.key == pending.key)
+    }
+
+    /// The timer of this key and name is not to fire, or not for that.
+    pub fn cancel(&mut self, key: &[u8], name: &str) {
+        if !self.has(key) {
+            return;
+        }
+        let is_it = |pending: &Pending| {
+            pending.key == key && pending.timer.as_ref().is_some_and(|(of, _)| **of == *name)
+        };
+        let numbers: Vec<u64> =
+            self.list.iter().filter(|(_, pending)| is_it(pending)).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.done(number));
     }
 
     /// One more call failed.
@@ -122,8 +223,12 @@ impl Waiting {
 
     pub fn done(&mut self, number: u64) {
         self.touch();
-        if self.list.remove(&number).is_some() {
-            self.count();
+        let Some(pending) = self.list.remove(&number) else { return };
+        if let Some(count) = self.keys.get_mut(&pending.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&pending.key);
+            }
         }
     }
 
@@ -141,6 +246,7 @@ impl Waiting {
     pub fn rolled_back(&mut self) {
         if let Some(committed) = self.committed.take() {
             self.list = committed;
+            self.fresh.clear();
             self.count();
         }
     }

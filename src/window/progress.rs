@@ -24,6 +24,9 @@ pub struct Progress {
     counts: Vec<u32>,
     /// By source and partition.
     parts: Vec<Part>,
+    /// Sources that say nothing of time: tables.
+    #[serde(skip)]
+    timeless: Vec<u16>,
     /// As [`Progress::lane_ms`] would find it.
     #[serde(skip)]
     found: Option<i64>,
@@ -32,7 +35,14 @@ pub struct Progress {
 impl Progress {
     /// Nothing is known yet of so many sources.
     pub fn new(sources: usize) -> Self {
-        Self { counts: vec![0; sources], parts: Vec::new(), found: None }
+        Self { counts: vec![0; sources], parts: Vec::new(), timeless: Vec::new(), found: None }
+    }
+
+    /// These sources say nothing of time.
+    pub fn without(self, timeless: &[u16]) -> Self {
+        let mut without = Self { timeless: timeless.to_vec(), ..self };
+        without.found = without.find();
+        without
     }
 
     /// A source has so many partitions. Kafka never takes partitions away.
@@ -94,11 +104,6 @@ impl Progress {
         &self.parts
     }
 
-    pub(super) fn restored(mut self) -> Self {
-        self.found = self.find();
-        self
-    }
-
     fn place(&self, source: u16, partition: i32) -> Result<usize, usize> {
         self.parts.binary_search_by_key(&(source, partition), |part| (part.source, part.partition))
     }
@@ -110,7 +115,8 @@ impl Progress {
     }
 
     fn find(&self) -> Option<i64> {
-        if !self.counts.iter().zip(0..).all(|(count, source)| self.has_all(source, *count)) {
+        let mut timed = self.counts.iter().zip(0..).filter(|(_, source)| !self.timeless.contains(source));
+        if !timed.all(|(count, source)| self.has_all(source, *count)) {
             return None;
         }
         let active = self.parts.iter().filter(|part| !part.is_idle).map(|part| part.watermark_ms).min();

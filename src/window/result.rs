@@ -124,6 +124,19 @@ impl Fired<'_> {
 
     /// Appends the beginning of a result: key and window.
     pub fn open(key: &[u8], bounds: (i64, i64), why: Why, out: &mut Vec<u8>) {
+        Self::open_key(key, out);
+        let mut number = itoa::Buffer::new();
+        out.extend_from_slice(br#","window":{"start":"#);
+        out.extend_from_slice(number.format(bounds.0).as_bytes());
+        out.extend_from_slice(br#","end":"#);
+        out.extend_from_slice(number.format(bounds.1).as_bytes());
+        out.extend_from_slice(br#","fired":""#);
+        out.extend_from_slice(why.as_str().as_bytes());
+        out.extend_from_slice(br#""}"#);
+    }
+
+    /// Appends the beginning of an object: the key.
+    pub fn open_key(key: &[u8], out: &mut Vec<u8>) {
         match std::str::from_utf8(key) {
             Ok(text) => {
                 out.extend_from_slice(br#"{"key":"#);
@@ -134,14 +147,6 @@ impl Fired<'_> {
                 string(&STANDARD.encode(key), out);
             }
         }
-        let mut number = itoa::Buffer::new();
-        out.extend_from_slice(br#","window":{"start":"#);
-        out.extend_from_slice(number.format(bounds.0).as_bytes());
-        out.extend_from_slice(br#","end":"#);
-        out.extend_from_slice(number.format(bounds.1).as_bytes());
-        out.extend_from_slice(br#","fired":""#);
-        out.extend_from_slice(why.as_str().as_bytes());
-        out.extend_from_slice(br#""}"#);
     }
 }
 

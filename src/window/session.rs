@@ -28,7 +28,7 @@ impl Windows {
         if rules.keeps {
             owner.held.keep(arrival);
         }
-        let Held { windows, events } = &mut owner.held;
+        let Held { windows, events, .. } = &mut owner.held;
         let mut joined: Option<Window> = None;
         for window in windows.extract_if(.., |window| is_near(window)) {
             match &mut joined {

@@ -144,6 +144,8 @@ mod tests {
             max_skew: SECOND,
             late_topic: None,
             max_drift: SECOND,
+            state: None,
+            tables: Vec::new(),
         };
         Windows::new(&spec, i64::MIN)
     }

@@ -9,12 +9,15 @@
 //! other in the windows' state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use super::states::ASK_AGAIN;
+use super::tables::Gate;
 use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Admin, Cluster, Origin, Partition};
+use crate::model::Function;
 use crate::pipeline::{Given, Tidings};
 
 /// From one message to the next.
@@ -49,6 +52,9 @@ pub struct Gathers {
     looked_at: Duration,
     /// When it is said next that a result waits.
     pub warn_at: Duration,
+    /// Whether events may be sent on, and when that is asked next.
+    pub gate: Gate,
+    pub gate_at: Duration,
     trimmer: Option<Sender<Vec<(Partition, i64)>>>,
 }
 
@@ -56,6 +62,11 @@ impl Gathers {
     /// What was said since the last cut was not said.
     pub fn rolled_back(&mut self) {
         self.known.values_mut().for_each(|known| known.said = None);
+    }
+
+    /// The source partitions are looked at in the next round.
+    pub fn look_at_once(&mut self) {
+        (self.looked_at, self.gate_at) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// These partitions are somebody else's.
@@ -70,7 +81,7 @@ impl Worker {
         if self.config.function.stitch_topic.is_none() {
             return;
         }
-        let sources = self.config.function.sources.iter();
+        let sources = self.config.function.sources.iter().filter(|source| source.table.is_none());
         let counts = sources.filter_map(|source| {
             let partitions = self.consumer.partitions(&source.topic, ASK_WAIT).ok()?;
             Some((source.topic.clone(), u32::try_from(partitions.len()).ok()?))
@@ -84,8 +95,10 @@ impl Worker {
 
     /// Says how far the source partitions have come, if that is another place than was said last.
     pub(super) fn tell_progress(&mut self) -> Result<(), Stopped> {
-        let sources = self.config.function.sources.len();
-        let Some(window) = &self.config.function.window else { return Ok(()) };
+        let function = Arc::clone(&self.config.function);
+        let is_timed = |lane: &super::Lane| is_timed(&function, lane.source);
+        let sources = function.sources.iter().filter(|source| source.table.is_none()).count();
+        let Some(window) = &function.window else { return Ok(()) };
         if self.config.function.stitch_topic.is_none() {
             return Ok(());
         }
@@ -98,7 +111,7 @@ impl Worker {
         let has_stood_still = now.saturating_sub(gathers.looked_at) > super::states::STOOD_STILL;
         gathers.looked_at = now;
         let is_heard = !self.contact.is_doubtful();
-        for lane in self.lanes.iter().filter(|lane| lane.source < sources) {
+        for lane in self.lanes.iter().filter(|lane| is_timed(lane)) {
             let next = lane.track.checkpoint.ledger.next();
             let fresh = Known { said: None, moved: (next, now), is_idle: false };
             let known = gathers.known.entry(lane.partition.clone()).or_insert(fresh);
@@ -119,7 +132,8 @@ impl Worker {
                 }
             }
         }
-        self.align(max_drift)?;
+        let waits = self.waits_for_rows(now);
+        self.align(max_drift, waits)?;
         if now < self.gathers.tell_at {
             return Ok(());
         }
@@ -130,7 +144,7 @@ impl Worker {
         let gathers = &mut self.gathers;
         let mut tidings = Tidings::default();
         let mut told = Vec::new();
-        for lane in self.lanes.iter().filter(|lane| lane.source < sources) {
+        for lane in self.lanes.iter().filter(|lane| is_timed(lane)) {
             let Some(known) = gathers.known.get_mut(&lane.partition) else { continue };
             let says = (lane.track.checkpoint.watermark_ms, known.is_idle);
             if known.said == Some(says) {
@@ -167,16 +181,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads nothing more of source partitions that are too far ahead of the slowest.
-    fn align(&mut self, max_drift: Duration) -> Result<(), Stopped> {
-        let sources = self.config.function.sources.len();
+    /// Reads nothing more of source partitions that are too far ahead of the slowest, nor of any while they wait for rows of
+    /// tables.
+    fn align(&mut self, max_drift: Duration, waits_for_rows: bool) -> Result<(), Stopped> {
+        let function = Arc::clone(&self.config.function);
+        let is_timed = |lane: &super::Lane| is_timed(&function, lane.source);
         let max_drift = i64::try_from(max_drift.as_millis()).unwrap_or(i64::MAX);
         let known = &self.gathers.known;
-        let own = self.lanes.iter().filter(|lane| lane.source < sources).filter_map(|lane| {
+        let own = self.lanes.iter().filter(|lane| is_timed(lane)).filter_map(|lane| {
             let is_idle = known.get(&lane.partition).is_some_and(|known| known.is_idle);
             (!is_idle).then_some(lane.track.checkpoint.watermark_ms)
         });
-        let topics = &self.config.function.sources;
+        let topics = &function.sources;
         let is_own = |source: u16, partition: i32| {
             topics.get(usize::from(source)).is_some_and(|source| {
                 let place = Partition { topic: source.topic.clone(), partition };
@@ -189,15 +205,21 @@ impl Worker {
         let slowest = own.chain(others).filter(|watermark_ms| *watermark_ms != i64::MIN).min();
         let limit = slowest.map_or(i64::MAX, |slowest| slowest.saturating_add(max_drift));
         let mut ahead = Vec::new();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.source < sources) {
-            let is_ahead = lane.track.checkpoint.watermark_ms > limit;
+        for lane in self.lanes.iter_mut().filter(|lane| is_timed(lane)) {
+            let is_ahead = waits_for_rows || lane.track.checkpoint.watermark_ms > limit;
             if is_ahead && !lane.is_paused {
                 ahead.push(lane.partition.clone());
             }
             lane.is_ahead = is_ahead;
         }
         for partition in &ahead {
-            tracing::debug!(%partition, "far ahead of the slowest source partition: not read for a while");
+            match waits_for_rows {
+                true => tracing::info!(%partition, "not read until what stands in the tables is there"),
+                false => tracing::debug!(
+                    %partition,
+                    "far ahead of the slowest source partition: not read for a while"
+                ),
+            }
             self.consumer.pause(std::slice::from_ref(partition))?;
             if let Some(lane) = self.lanes.find(&partition.topic, partition.partition) {
                 lane.is_paused = true;
@@ -253,6 +275,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Events of this source move time: it is one of the function's, and no table.
+fn is_timed(function: &Function, source: usize) -> bool {
+    function.sources.get(source).is_some_and(|source| source.table.is_none())
 }
 
 /// A thread that trims.

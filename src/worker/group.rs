@@ -71,7 +71,7 @@ impl Worker {
     /// given all that is busy and another all that is idle.
     fn with_redriven(&self, mut partitions: Vec<Partition>) -> Vec<Partition> {
         let function = &self.config.function;
-        let first = function.sources.first().map(|source| source.topic.as_str());
+        let first = function.shared_sources().next().map(|source| source.topic.as_str());
         let leads = |partition: &&Partition| {
             Some(partition.topic.as_str()) == first && partition.partition < self.config.redrive_partitions
         };
@@ -138,8 +138,9 @@ impl Worker {
 
     /// Opens lanes for partitions that were given, where the group committed them last.
     pub(super) fn take_over(&mut self) -> Result<(), Stopped> {
-        let now = self.now().elapsed;
-        if now < self.ask_at {
+        let at = self.now();
+        let now = at.elapsed;
+        if now < self.ask_at || !self.has_tables() {
             return Ok(());
         }
         // Lanes that work already must not wait for those that come.
@@ -180,7 +181,7 @@ impl Worker {
         self.consumer.assign(&starts)?;
         self.arriving.clear();
         if let Some(states) = &mut self.states {
-            restored.into_iter().for_each(|(partition, windows)| states.open(partition, windows, now));
+            restored.into_iter().for_each(|(partition, windows)| states.open(partition, windows, at));
         }
         for (partition, source, checkpoint, is_new) in opened {
             LanePlaced {
@@ -197,6 +198,7 @@ impl Worker {
         }
         self.share_budget();
         self.count_partitions();
+        self.await_tables();
         Ok(())
     }
 
@@ -236,12 +238,13 @@ impl Worker {
     fn share_budget(&mut self) {
         let now = self.now().elapsed;
         let Some(budget) = &mut self.budget else { return };
-        let sources = &self.config.function.sources;
-        let counts = sources.iter().map(|source| self.consumer.partitions(&source.topic, ASK_WAIT));
+        let sources = self.config.function.sources.len();
+        let shared = self.config.function.shared_sources();
+        let counts = shared.map(|source| self.consumer.partitions(&source.topic, ASK_WAIT));
         // Brokers that do not answer: as if all of them were this worker's, until the next change.
         let all = counts.map(|partitions| partitions.map_or(0, |partitions| partitions.len())).sum();
         // Those of the redrive topic go along.
-        let mine = self.lanes.iter().filter(|lane| lane.source < sources.len()).count();
+        let mine = self.lanes.iter().filter(|lane| lane.source < sources).count();
         budget.share(mine, all, now);
     }
 

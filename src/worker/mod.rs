@@ -21,6 +21,7 @@ mod spans;
 mod start;
 mod states;
 mod suspects;
+mod tables;
 mod tap;
 mod threads;
 mod ticks;
@@ -50,6 +51,7 @@ use restore::Restoring;
 use spans::Spans;
 use states::States;
 use suspects::Suspects;
+use tables::AllTables;
 use threads::{Done, Job, Threads};
 use ticks::Ticks;
 
@@ -101,6 +103,8 @@ pub struct Worker {
     states: Option<States>,
     /// What is said about source partitions, if they are brought together.
     gathers: Gathers,
+    /// Tables of which this worker has all rows.
+    tables: AllTables,
     /// Sources that are clocks.
     ticks: Ticks,
     /// State of partitions that are arriving.
@@ -165,7 +169,7 @@ impl Worker {
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
             return Ok(None);
         };
-        let topics = function.sources.iter().map(|source| source.topic.as_str());
+        let topics = function.shared_sources().map(|source| source.topic.as_str());
         let topics: Vec<&str> = topics.chain(function.stitch_topic.as_deref()).collect();
         consumer.subscribe(&topics)?;
         let now = config.clock.now();
@@ -178,6 +182,7 @@ impl Worker {
             lanes: Lanes::default(),
             states: states(&function),
             gathers: Gathers::default(),
+            tables: AllTables::start(&config).map_err(Stopped::Threads)?,
             ticks: Ticks::new(&function),
             restoring: None,
             sent: 0,
@@ -239,6 +244,7 @@ impl Worker {
             if self.supervision.is_stopping() && !self.finishes_batch() {
                 return Ok(());
             }
+            self.take_rows();
             if !self.arriving.is_empty() {
                 self.take_over()?;
             }
@@ -335,7 +341,8 @@ impl Worker {
             true => self.pace.wait(now, self.is_drained()),
             false => IDLE_WAIT,
         };
-        call.min(cut).min(self.until_tick()).min(IDLE_WAIT)
+        let timer = self.states.as_ref().and_then(|states| states.until_timer(self.now().wall_ms));
+        call.min(cut).min(self.until_tick()).min(timer.unwrap_or(IDLE_WAIT)).min(IDLE_WAIT)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {

@@ -42,6 +42,15 @@ struct State {
     idle: Option<(Duration, i64)>,
     /// When results that wait are given again, by their numbers.
     again_at: BTreeMap<u64, Duration>,
+    /// The wall clock when somebody last looked which timers fire by it.
+    wall_ms: i64,
+}
+
+impl State {
+    /// Timers fire, or windows close, before the partition's next event.
+    fn is_due(&self) -> bool {
+        self.windows.is_due() || self.windows.next_clock_ms().is_some_and(|at| at <= self.wall_ms)
+    }
 }
 
 /// The state of all partitions of a worker.
@@ -113,9 +122,17 @@ impl States {
     }
 
     /// Takes over the windows of a partition.
-    pub fn open(&mut self, partition: i32, windows: Windows, now: Duration) {
+    pub fn open(&mut self, partition: i32, windows: Windows, now: Moment) {
         self.states.retain(|state| state.partition != partition);
-        self.states.push(State { partition, windows, heard_at: now, idle: None, again_at: BTreeMap::new() });
+        self.states.push(State {
+            partition,
+            windows,
+            heard_at: now.elapsed,
+            idle: None,
+            again_at: BTreeMap::new(),
+            // What was due while nobody ran fires before the first event.
+            wall_ms: now.wall_ms,
+        });
     }
 
     /// These partitions are somebody else's.
@@ -135,15 +152,26 @@ impl States {
         Some(&mut state.windows)
     }
 
-    /// Windows of some partition are to be closed.
+    /// Windows of some partition are to be closed, or timers fire.
     pub fn is_any_due(&self) -> bool {
-        self.states.iter().any(|state| state.windows.is_due())
+        self.states.iter().any(State::is_due)
     }
 
-    /// Windows of this partition are to be closed before its next event.
+    /// Windows of this partition are to be closed before its next event, or timers fire.
     #[inline]
     pub fn is_due(&self, partition: i32) -> bool {
-        self.states.iter().any(|state| state.partition == partition && state.windows.is_due())
+        self.states.iter().any(|state| state.partition == partition && state.is_due())
+    }
+
+    /// How long until a timer fires by the wall clock; `None`: there is none.
+    pub fn until_timer(&self, wall_ms: i64) -> Option<Duration> {
+        let first = self.states.iter().filter_map(|state| state.windows.next_clock_ms()).min()?;
+        Some(Duration::from_millis(u64::try_from(first.saturating_sub(wall_ms)).unwrap_or(0)))
+    }
+
+    /// Calls wait to be made that came just now.
+    pub fn has_fresh(&self) -> bool {
+        self.states.iter().any(|state| state.windows.has_fresh())
     }
 
     /// Where event time stands in a partition.
@@ -252,8 +280,9 @@ impl States {
 impl Worker {
     /// Lets event time go on where nothing comes, and closes what is due.
     pub(super) fn let_time_pass(&mut self) -> Result<(), Stopped> {
-        let now = self.now().elapsed;
+        let Moment { wall_ms, elapsed: now } = self.now();
         let Some(states) = &mut self.states else { return Ok(()) };
+        states.states.iter_mut().for_each(|state| state.wall_ms = wall_ms);
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
         let topic = Arc::clone(&states.topic);
@@ -300,7 +329,6 @@ impl Worker {
     fn give_again_in(&mut self, partition: i32, now: Duration) -> Result<(), Stopped> {
         let retry = self.config.function.delivery.retry;
         let Some(states) = &mut self.states else { return Ok(()) };
-        let topic = Arc::clone(&states.topic);
         let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
             return Ok(());
         };
@@ -319,37 +347,55 @@ impl Worker {
             }
         }
         for number in due {
-            let Some(states) = &mut self.states else { return Ok(()) };
-            let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
-                return Ok(());
-            };
-            let Some(lane) = self.lanes.find(&topic, partition) else { return Ok(()) };
-            let Some(pending) = state.windows.waiting_at(number).cloned() else { continue };
-            if self.outputs.is_full() || self.recovery.is_some() {
-                break;
-            }
-            let origin = Origin::of_no_record(lane.track.lane);
-            let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
-            self.report.is_at(Phase::Handle);
-            let began = self.config.clock.now();
-            let place = ((&*topic, partition), began);
-            state.again_at.remove(&number);
-            if self.pipeline.give_again(place, &pending, &mut writer) {
-                state.windows.settled(number);
-            } else {
-                state.windows.failed_again(number);
-            }
-            if let Some(tap) = &mut self.tap {
-                tap.gave();
-            }
-            lane.track.is_dirty = true;
-            lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
-            let (lane, unrouted) = (lane.track.lane, self.pipeline.given().unrouted);
-            (0..unrouted).for_each(|_| self.meter.unrouted());
-            self.note_given(lane, self.now().elapsed.saturating_sub(began.elapsed))?;
+            self.give_one(partition, number)?;
         }
-        self.must_cut |= self.outputs.is_full();
         Ok(())
+    }
+
+    /// Makes the calls that came to be made just now.
+    pub(super) fn give_fresh(&mut self) -> Result<(), Stopped> {
+        let Some(states) = &mut self.states else { return Ok(()) };
+        let fresh = states.states.iter_mut().filter(|state| state.windows.has_fresh());
+        let fresh: Vec<_> = fresh.map(|state| (state.partition, state.windows.take_fresh())).collect();
+        for (partition, number) in
+            fresh.into_iter().flat_map(|(at, list)| list.into_iter().map(move |number| (at, number)))
+        {
+            self.give_one(partition, number)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a result that waits, if the cut takes one more.
+    fn give_one(&mut self, partition: i32, number: u64) -> Result<(), Stopped> {
+        let Some(states) = &mut self.states else { return Ok(()) };
+        let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
+            return Ok(());
+        };
+        let Some(lane) = self.lanes.find(&states.topic, partition) else { return Ok(()) };
+        let Some(pending) = state.windows.waiting_at(number).cloned() else { return Ok(()) };
+        if self.outputs.is_full() || self.recovery.is_some() {
+            self.must_cut = true;
+            return Ok(());
+        }
+        let origin = Origin::of_no_record(lane.track.lane);
+        let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
+        self.report.is_at(Phase::Handle);
+        let began = self.config.clock.now();
+        let place = ((lane.partition.topic.as_str(), partition), began);
+        state.again_at.remove(&number);
+        if self.pipeline.give_again(place, &pending, &mut state.windows, &mut writer) {
+            state.windows.settled(number);
+        } else {
+            state.windows.failed_again(number);
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.gave();
+        }
+        lane.track.is_dirty = true;
+        lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
+        let (lane, unrouted) = (lane.track.lane, self.pipeline.given().unrouted);
+        (0..unrouted).for_each(|_| self.meter.unrouted());
+        self.note_given(lane, self.now().elapsed.saturating_sub(began.elapsed))
     }
 
     /// Tells what the last results came to.
@@ -385,6 +431,7 @@ impl Worker {
         while let Some(lane) = self.close_some(began) {
             let now = self.now();
             self.note_given(lane, now.elapsed.saturating_sub(began.elapsed))?;
+            self.give_fresh()?;
             began = now;
             self.must_cut |= self.pace.wait(now.elapsed, false).is_zero();
             if self.must_cut || now.elapsed >= until {
@@ -402,20 +449,22 @@ impl Worker {
     /// into the cut.
     fn close_some(&mut self, now: Moment) -> Option<u16> {
         let states = self.states.as_mut()?;
-        for state in states.states.iter_mut().filter(|state| state.windows.is_due()) {
+        for state in states.states.iter_mut().filter(|state| state.is_due()) {
             let Some(lane) = self.lanes.find(&states.topic, state.partition) else { continue };
             let origin = Origin::of_no_record(lane.track.lane);
             let place = ((lane.partition.topic.as_str(), state.partition), now);
             while !self.outputs.is_full() {
                 let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
-                if !self.pipeline.close_next(place, &mut state.windows, &mut writer) {
+                if !state.windows.fire_by_clock(state.wall_ms)
+                    && !self.pipeline.close_next(place, &mut state.windows, &mut writer)
+                {
                     break;
                 }
                 let given = self.pipeline.given();
                 lane.track.checkpoint.account.outputs += u64::from(given.written);
                 (0..given.unrouted).for_each(|_| self.meter.unrouted());
                 lane.track.is_dirty = true;
-                if !given.is_plain() {
+                if !given.is_plain() || state.windows.has_fresh() {
                     return Some(lane.track.lane);
                 }
             }

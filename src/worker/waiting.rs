@@ -137,7 +137,8 @@ impl Worker {
         }
         let took = self.now().elapsed.saturating_sub(now.elapsed);
         self.note_given(ticket.lane, took)?;
-        self.settle(ticket, failed, settled, took)
+        self.settle(ticket, failed, settled, took)?;
+        self.give_fresh()
     }
 
     /// Takes what handler threads have ended.
@@ -242,7 +243,9 @@ impl Worker {
         let Partition { topic, partition } = &lane.partition;
         let (partition, offset) = (*partition, ticket.offset);
         let called = outcome_of(&settled);
-        if let Some(outcome) = called.filter(|_| self.pipeline.calls_for_events()) {
+        // Sent on to the partition of its key: that was no call.
+        let is_call = self.pipeline.calls_for_events() && !self.pipeline.is_sent(ticket.job.source);
+        if let Some(outcome) = called.filter(|_| is_call) {
             self.meter.called_many(outcome, 1, took);
             let limit = self.config.longest_call();
             if took > limit {

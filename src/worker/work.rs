@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::rate::Budget;
+use super::states::States;
 use super::suspects::Treatment;
 use super::tap::Settlement;
 use super::{Stopped, Worker};
@@ -18,7 +19,8 @@ pub(super) const ROUND: Duration = Duration::from_millis(100);
 /// What a group of records came to, timed as a whole.
 #[derive(Default)]
 struct Tally {
-    ok: u64,
+    /// By calls that went well.
+    called: u64,
     skipped: u64,
     /// Lane and offset of the last call.
     last: (u16, i64),
@@ -98,10 +100,10 @@ impl Worker {
         if left == 0 {
             self.stride.took(took);
         }
-        let calls = tally.ok + tally.skipped;
-        if calls > 0 && self.pipeline.calls_for_events() {
+        let calls = tally.called + tally.skipped;
+        if calls > 0 {
             let each = took / u32::try_from(calls).unwrap_or(u32::MAX);
-            self.meter.called_many(CallOutcome::Ok, tally.ok, each);
+            self.meter.called_many(CallOutcome::Ok, tally.called, each);
             self.meter.called_many(CallOutcome::Skip, tally.skipped, each);
             let limit = self.config.longest_call();
             if calls == 1
@@ -209,7 +211,8 @@ impl Worker {
         let failed = lane.track.checkpoint.ledger.attempts(record.offset);
         let (source, origin) = (lane.source, Origin::new(lane.track.lane, record.offset));
         // Groups are timed as a whole; who looks on wants to know of each event.
-        let is_timed = self.tap.is_some() || (self.states.is_some() && self.pipeline.has_handler());
+        let calls_for_windows = self.pipeline.has_handler() && !self.pipeline.calls_for_events();
+        let is_timed = self.tap.is_some() || calls_for_windows;
         let before = is_timed.then(|| self.config.clock.now().elapsed);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         let pass = Pass { source, record: &record, failed, is_probe: false, now };
@@ -230,7 +233,7 @@ impl Worker {
         let took = |clock: &dyn Clock| clock.now().elapsed.saturating_sub(before.unwrap_or(now.elapsed));
         match settled {
             Settled::Ok { unrouted, .. } => {
-                tally.ok += 1;
+                tally.called += u64::from(self.pipeline.has_called());
                 self.meter.ok();
                 (0..unrouted).for_each(|_| self.meter.unrouted());
             }
@@ -271,6 +274,9 @@ impl Worker {
             let number = lane.track.lane;
             let took = took(self.config.clock.as_ref());
             self.note_given(number, took)?;
+        }
+        if calls_for_windows && self.states.as_ref().is_some_and(States::has_fresh) {
+            self.give_fresh()?;
         }
         Ok(Some(Next::Advance))
     }

@@ -221,6 +221,8 @@ fn spec(dice: &mut Dice) -> WindowSpec {
         stitch: StitchSpec { need: vec![0, 1], repeat: Repeat::Collect, ..StitchSpec::default() },
         late_topic: None,
         max_drift: ms(60_000),
+        state: None,
+        tables: Vec::new(),
         grace: ms(below(dice, 5)),
         idle: ms(10_000),
         max_skew: ms(3_600_000),

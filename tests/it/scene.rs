@@ -138,6 +138,7 @@ pub fn source(format: Format) -> Source {
         key: KeySpec::Record,
         time: TimeSpec::Record,
         schedule: None,
+        table: None,
     }
 }
 

@@ -298,6 +298,8 @@ fn spec(dice: &mut Dice) -> WindowSpec {
         stitch: StitchSpec { need, optional, repeat, on_timeout: OnTimeout::Call },
         late_topic: None,
         max_drift: ms(60_000),
+        state: None,
+        tables: Vec::new(),
         grace: ms([0, 0, 5, 20][below(dice, 4) as usize]),
         idle: ms(10_000),
         max_skew: ms(3_600_000),

@@ -102,7 +102,7 @@ impl Model {
             WindowKind::Tumbling { .. } | WindowKind::Hopping { .. } => now >= end + grace,
             WindowKind::Sliding { .. } => now > end + grace,
             WindowKind::Session { gap } => now > end + gap.as_millis() as i64 + grace,
-            WindowKind::Count { .. } | WindowKind::Stitch { .. } => false,
+            WindowKind::Count { .. } | WindowKind::Stitch { .. } | WindowKind::Each => false,
         }
     }
 
@@ -119,6 +119,7 @@ impl Model {
             WindowKind::Session { gap } => self.session(key, event, gap.as_millis() as i64),
             WindowKind::Count { size } => self.count(key, event, size as usize),
             WindowKind::Stitch { .. } => unreachable!("stitches have a model of their own"),
+            WindowKind::Each => unreachable!("that is no window"),
         };
         if is_in {
             self.time(event.time);
@@ -430,6 +431,8 @@ fn spec(dice: &mut Dice) -> WindowSpec {
         stitch: StitchSpec::default(),
         late_topic: None,
         max_drift: ms(60_000),
+        state: None,
+        tables: Vec::new(),
         grace: ms([0, 0, 5, 20][below(dice, 4) as usize]),
         idle: ms(10_000),
         max_skew: ms(3_600_000),

@@ -108,7 +108,7 @@ impl Findings {
 /// Every partition for which something was committed.
 fn lanes(admin: &Admin, function: &Function) -> anyhow::Result<Vec<Lane>> {
     let redrive = &function.delivery.redrive_topic;
-    let mut topics: Vec<&str> = function.sources.iter().map(|source| source.topic.as_str()).collect();
+    let mut topics: Vec<&str> = function.shared_sources().map(|source| source.topic.as_str()).collect();
     topics.push(redrive);
     topics.sort_unstable();
     topics.dedup();
