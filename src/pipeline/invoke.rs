@@ -53,6 +53,14 @@ impl Handler for Instance {
         Instance::call_window(self, call, outbox)
     }
 
+    fn has_on_timer(&self) -> bool {
+        Instance::has_on_timer(self)
+    }
+
+    fn call_timer(&mut self, call: &OfTimer<'_>, outbox: &mut Outbox) -> Outcome {
+        Instance::call_timer(self, call, outbox)
+    }
+
     fn take_counts(&mut self, each: &mut dyn FnMut(&str, u64)) {
         Instance::take_counts(self, each);
     }

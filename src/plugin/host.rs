@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use tidemill_abi as abi;
 
-use crate::model::{Emit, Event, Failure, FailureKind, Header, KeyChoice, Outbox, WindowCall};
+use super::keyed::{lookup, state_get, state_put, timer_cancel, timer_set};
+use crate::model::{
+    Emit, Event, Failure, FailureKind, Header, KeyChoice, Keyed, Outbox, TimerCall, WindowCall,
+};
 
 /// The callbacks of every call.
 pub(super) static HOST: abi::Host = abi::Host {
@@ -23,9 +26,14 @@ pub(super) static HOST: abi::Host = abi::Host {
     fail,
     window_header,
     window_attribute,
+    state_get,
+    state_put,
+    timer_set,
+    timer_cancel,
+    lookup,
 };
 
-/// The longest failure message, log line, counter name, and name of a sink or media type; bytes.
+/// The longest failure message, log line, and name of a counter, sink, media type, state, timer or table; bytes.
 const MAX_MESSAGE: usize = 8 * 1024;
 const MAX_LINE: usize = 4 * 1024;
 const MAX_NAME: usize = 256;
@@ -95,11 +103,20 @@ impl Memory {
 pub(super) enum Subject<'a> {
     Event(&'a Event<'a>),
     Window(&'a WindowCall<'a>),
+    Timer(&'a TimerCall<'a>),
+}
+
+/// What a call is about, what it knows, and where what it does is staged.
+pub(super) struct Staging<'a> {
+    pub(super) subject: Subject<'a>,
+    pub(super) keyed: Option<&'a dyn Keyed>,
+    pub(super) has_on_timer: bool,
+    pub(super) outbox: &'a mut Outbox,
 }
 
 /// What the callbacks of one call read and write; its address is the call's `context`.
 pub(super) struct Frame<'a> {
-    call: Option<(Subject<'a>, &'a mut Outbox)>,
+    pub(super) call: Option<Staging<'a>>,
     memory: &'a mut Memory,
     now_ms: i64,
     /// What the plugin said about its failure.
@@ -107,13 +124,8 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn of_call(
-        subject: Subject<'a>,
-        outbox: &'a mut Outbox,
-        memory: &'a mut Memory,
-        now_ms: i64,
-    ) -> Self {
-        Self { call: Some((subject, outbox)), memory, now_ms, told: None }
+    pub(super) fn of_call(call: Staging<'a>, memory: &'a mut Memory, now_ms: i64) -> Self {
+        Self { call: Some(call), memory, now_ms, told: None }
     }
 
     pub(super) fn of_init(memory: &'a mut Memory) -> Self {
@@ -123,7 +135,7 @@ impl<'a> Frame<'a> {
     /// The event that the call is about, if it is about one.
     fn event(&self) -> Option<&'a Event<'a>> {
         match self.call {
-            Some((Subject::Event(event), _)) => Some(event),
+            Some(Staging { subject: Subject::Event(event), .. }) => Some(event),
             _ => None,
         }
     }
@@ -131,7 +143,7 @@ impl<'a> Frame<'a> {
     /// The event at this place of the window that the call is about, if there is one.
     fn event_at(&self, place: usize) -> Option<&'a Event<'a>> {
         match self.call {
-            Some((Subject::Window(window), _)) => window.events.get(place),
+            Some(Staging { subject: Subject::Window(window), .. }) => window.events.get(place),
             _ => None,
         }
     }
@@ -141,7 +153,7 @@ impl<'a> Frame<'a> {
     /// # Safety
     /// `context` is the address of a frame whose call goes on, on this thread, and nothing else
     /// refers to that frame now.
-    unsafe fn behind(context: *mut c_void) -> &'a mut Self {
+    pub(super) unsafe fn behind(context: *mut c_void) -> &'a mut Self {
         // SAFETY: the caller's promise.
         unsafe { &mut *context.cast::<Self>() }
     }
@@ -164,12 +176,13 @@ impl Told {
                 FailureKind::Retry { after }
             }
             abi::REJECT => FailureKind::Reject { code: self.code },
+            abi::STOP => FailureKind::Stop,
             // A number without a meaning comes from broken code as a panic does.
             _ => FailureKind::Panic,
         };
         let message = match status {
             _ if !self.message.is_empty() => self.message,
-            abi::RETRY | abi::REJECT | abi::PANIC => "the handler gave no reason".to_owned(),
+            abi::RETRY | abi::REJECT | abi::PANIC | abi::STOP => "the handler gave no reason".to_owned(),
             status => format!("the handler returned {status}, which has no meaning"),
         };
         Failure { kind, message }
@@ -259,7 +272,7 @@ unsafe fn show_attribute(
 unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i32 {
     // SAFETY: the contract: the context of this call, and an output that lives until this returns.
     let (frame, output) = unsafe { (Frame::behind(context), &*output) };
-    let Some((subject, outbox)) = &mut frame.call else { return abi::INVALID };
+    let Some(Staging { subject, outbox, .. }) = &mut frame.call else { return abi::INVALID };
     // SAFETY: as above: what the output points to lives until this returns.
     match unsafe { stage(output, *subject, outbox) } {
         Some(true) => abi::FOUND,
@@ -268,8 +281,8 @@ unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i
     }
 }
 
-/// Stages an output; `None` when a field of it has no meaning. One of a window says key and time in full: the record by
-/// which a window comes to give a result may have others.
+/// Stages an output; `None` when a field of it has no meaning. One of a window or a timer says key and time in full: the
+/// record by which it comes to be called may have others.
 ///
 /// # Safety
 /// All slices and the headers of `output` are what they claim.
@@ -284,6 +297,7 @@ unsafe fn stage(output: &abi::Output, subject: Subject<'_>, outbox: &mut Outbox)
     let (own_key, own_time_ms) = match subject {
         Subject::Event(_) => (KeyChoice::OfEvent, None),
         Subject::Window(window) => (KeyChoice::Bytes(window.key), Some(window.time_ms)),
+        Subject::Timer(timer) => (KeyChoice::Bytes(timer.key), Some(timer.at.time_ms())),
     };
     let key = match (output.key_kind, key) {
         (abi::KEY_OF_EVENT, _) => own_key,
@@ -372,7 +386,7 @@ unsafe fn text<'a>(slice: abi::Slice) -> Option<&'a str> {
 ///
 /// # Safety
 /// The slice is what it claims, for `'a`.
-unsafe fn name<'a>(slice: abi::Slice) -> Option<Option<&'a str>> {
+pub(super) unsafe fn name<'a>(slice: abi::Slice) -> Option<Option<&'a str>> {
     // SAFETY: the caller's promise.
     match unsafe { slice.bytes() } {
         None => Some(None),

@@ -5,9 +5,10 @@ use std::ptr;
 
 use tidemill_abi as abi;
 
-use super::host::{Frame, HOST, Memory, Subject};
+use super::host::{Frame, HOST, Memory, Staging, Subject};
 use super::load::Entry;
 use super::notes::Slot;
+use super::timer::{OfTimer, fired_table};
 use super::window::{OfWindow, Tables};
 use crate::model::{Event, Failure, FailureKind, FunctionName, Keyed, Outbox, Outcome};
 
@@ -28,9 +29,10 @@ pub struct Call<'a> {
     pub deadline_ms: i64,
 }
 
-/// The same, and a call with a window, as far as they are alike.
+/// The same, and a call with a window or a timer, as far as they are alike.
 struct Circumstances<'a> {
     subject: Subject<'a>,
+    keyed: Option<&'a dyn Keyed>,
     stands_at: Option<(&'a str, i32, i64)>,
     attempt: u32,
     now_ms: i64,
@@ -85,13 +87,14 @@ impl Instance {
         &self.handler
     }
 
-    /// Calls the handler. What it emits is pushed to `outbox`; unless the outcome is [`Outcome::Ok`] what this call
+    /// Calls the handler. What it emits and does to its key is pushed to `outbox`; unless the outcome is [`Outcome::Ok`] what this call
     /// pushed is taken back. Does not allocate once warm, unless the call fails.
     pub fn call(&mut self, call: &Call<'_>, outbox: &mut Outbox) -> Outcome {
         let handle = self.entry.handle;
         let table = event_table(call.event);
         let circumstances = Circumstances {
             subject: Subject::Event(call.event),
+            keyed: call.keyed,
             stands_at: Some(call.stands_at),
             attempt: call.attempt,
             now_ms: call.now_ms,
@@ -117,6 +120,7 @@ impl Instance {
         let table = tables.of(call.window);
         let circumstances = Circumstances {
             subject: Subject::Window(call.window),
+            keyed: call.keyed,
             stands_at: call.stands_at,
             attempt: call.attempt,
             now_ms: call.now_ms,
@@ -130,6 +134,31 @@ impl Instance {
         tables.clear();
         self.tables = tables;
         outcome
+    }
+
+    /// It has an `on_timer`.
+    pub fn has_on_timer(&self) -> bool {
+        self.entry.on_timer.is_some()
+    }
+
+    /// Calls the handler with a timer that fires. All is as in [`Instance::call_window`]; no note is taken of it, since no
+    /// record is to blame. A handler that has no `on_timer` rejects.
+    pub fn call_timer(&mut self, call: &OfTimer<'_>, outbox: &mut Outbox) -> Outcome {
+        let Some(on_timer) = self.entry.on_timer else { return Outcome::Failed(OfTimer::refusal()) };
+        let table = fired_table(&call.timer);
+        let circumstances = Circumstances {
+            subject: Subject::Timer(&call.timer),
+            keyed: Some(call.keyed),
+            stands_at: None,
+            attempt: call.attempt,
+            now_ms: call.now_ms,
+            deadline_ms: call.deadline_ms,
+        };
+        self.run(&circumstances, outbox, |author, call| {
+            // SAFETY: `run` calls back with what this entry's `init` made, and keeps other calls of it away; the tables
+            // and all they point to live until this returns.
+            unsafe { on_timer(author, &table, call) }
+        })
     }
 
     /// Makes one call, whatever it is about: `enter` is the way into the handler.
@@ -150,7 +179,13 @@ impl Instance {
         let mark = outbox.mark();
         self.memory.begin();
         let function: *const [u8] = self.memory.function().as_bytes();
-        let mut frame = Frame::of_call(call.subject, outbox, &mut self.memory, call.now_ms);
+        let staging = Staging {
+            subject: call.subject,
+            keyed: call.keyed,
+            has_on_timer: self.entry.on_timer.is_some(),
+            outbox: &mut *outbox,
+        };
+        let mut frame = Frame::of_call(staging, &mut self.memory, call.now_ms);
         let call_table = abi::Call {
             size: size_of::<abi::Call>() as u32,
             version: abi::VERSION,
@@ -161,6 +196,7 @@ impl Instance {
             deadline_ms: call.deadline_ms,
             attempt: call.attempt,
             reserved: 0,
+            watermark_ms: call.keyed.map_or(abi::NO_WATERMARK, Keyed::watermark_ms),
         };
         if let (Some(note), Some((topic, partition, offset))) = (&mut self.note, call.stands_at) {
             note.begin(topic, partition, offset);
@@ -300,7 +336,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         FOLDER.set(folder.path().to_owned());
         let notes = Notes::open(folder.path(), "pod").unwrap();
-        let entry = Entry { init, handle, drop: drop_nothing, on_window: Some(on_window) };
+        let entry = Entry { init, handle, drop: drop_nothing, on_window: Some(on_window), on_timer: None };
         let function = FunctionName { namespace: "default".to_owned(), name: "f".to_owned() };
         let started = Instance::start(entry, &function, "h", &serde_json::Value::Null).unwrap();
         let mut instance = started.noted_in(notes.slot("default/f"));

@@ -29,6 +29,7 @@ pub(super) struct Entry {
     pub handle: unsafe extern "C" fn(*mut c_void, *const abi::Event, *const abi::Call) -> i32,
     pub drop: unsafe extern "C" fn(*mut c_void),
     pub on_window: Option<abi::OnWindowFn>,
+    pub on_timer: Option<abi::OnTimerFn>,
 }
 
 /// More handlers than anybody writes by hand.
@@ -155,7 +156,8 @@ fn read(file: &Path, table: *const abi::Plugin) -> Result<(String, Vec<(String, 
         let (name, init, handle, drop) =
             unsafe { ((*handler).name, (*handler).init, (*handler).handle, (*handler).drop) };
         // SAFETY: as above.
-        let on_window = unsafe { abi::Handler::on_window(handler) };
+        let (on_window, on_timer) =
+            unsafe { (abi::Handler::on_window(handler), abi::Handler::on_timer(handler)) };
         // SAFETY: by the contract text that lives as long as the process.
         let name = unsafe { name.bytes() }.and_then(|name| std::str::from_utf8(name).ok());
         let Some(name) = name.filter(|name| !name.is_empty()) else {
@@ -167,7 +169,7 @@ fn read(file: &Path, table: *const abi::Plugin) -> Result<(String, Vec<(String, 
         let (Some(init), Some(handle), Some(drop)) = (init, handle, drop) else {
             return Err(broken(format!("handler `{name}` lacks init, handle or drop")));
         };
-        handlers.push((name.to_owned(), Entry { init, handle, drop, on_window }));
+        handlers.push((name.to_owned(), Entry { init, handle, drop, on_window, on_timer }));
     }
     Ok((made_with.into_owned(), handlers))
 }

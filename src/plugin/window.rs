@@ -4,7 +4,7 @@
 use tidemill_abi as abi;
 
 use super::instance::event_table;
-use crate::model::{Failure, FailureKind, Keyed, TimerCall, WindowCall};
+use crate::model::{Failure, FailureKind, Keyed, WindowCall};
 
 /// One call with a window that gives its result.
 pub struct OfWindow<'a> {
@@ -29,30 +29,6 @@ impl OfWindow<'_> {
         Failure {
             kind: FailureKind::Reject { code: None },
             message: "the handler has no `on_window`, which the function's window calls".to_owned(),
-        }
-    }
-}
-
-/// One call with a timer that fires.
-pub struct OfTimer<'a> {
-    /// Which.
-    pub timer: TimerCall<'a>,
-    /// What it knows of its key.
-    pub keyed: &'a dyn Keyed,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    /// Wall clock, milliseconds since the epoch.
-    pub now_ms: i64,
-    /// When the call should be over, milliseconds since the epoch.
-    pub deadline_ms: i64,
-}
-
-impl OfTimer<'_> {
-    /// What a handler without `on_timer` answers to such a call.
-    pub fn refusal() -> Failure {
-        Failure {
-            kind: FailureKind::Reject { code: None },
-            message: "the handler has no `on_timer`, which its timers call".to_owned(),
         }
     }
 }

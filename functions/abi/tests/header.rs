@@ -50,7 +50,10 @@ fn the_c_header_has_the_layout_of_the_rust_tables() {
         size, version, key_kind, has_timestamp, timestamp_ms, sink, key, value, content_type, headers, header_count
     });
     table!(failure, Failure = "tidemill_failure" { size, version, message, code, retry_after_ms });
-    table!(host, Host = "tidemill_host" { size, version, header, attribute, emit, log, count, fail, window_header, window_attribute });
+    table!(host, Host = "tidemill_host" {
+        size, version, header, attribute, emit, log, count, fail, window_header, window_attribute,
+        state_get, state_put, timer_set, timer_cancel, lookup
+    });
     table!(setup, Setup = "tidemill_setup" { size, version, host, context, function, handler, config });
     table!(event, Event = "tidemill_event" {
         size, version, source, topic, partition, reserved, offset, timestamp_ms, time_ms, key, data, content_type
@@ -60,12 +63,16 @@ fn the_c_header_has_the_layout_of_the_rust_tables() {
         missing_count
     });
     table!(call, Call = "tidemill_call" {
-        size, version, host, context, function, now_ms, deadline_ms, attempt, reserved
+        size, version, host, context, function, now_ms, deadline_ms, attempt, reserved, watermark_ms
     });
-    table!(handler, Handler = "tidemill_handler" { size, version, name, init, handle, drop, on_window });
+    table!(fired, Fired = "tidemill_fired" { size, version, key, name, clock, reserved, at_ms });
+    table!(handler, Handler = "tidemill_handler" { size, version, name, init, handle, drop, on_window, on_timer });
     table!(plugin, Plugin = "tidemill_plugin_table" { size, version, made_with, handlers, handler_count });
-    let constants = constants!(VERSION OK SKIP RETRY REJECT PANIC FOUND ABSENT TOO_LARGE INVALID KEY_OF_EVENT
-        KEY_NULL KEY_BYTES LOG_ERROR LOG_WARN LOG_INFO LOG_DEBUG);
+    let constants = constants!(VERSION OK SKIP RETRY REJECT PANIC STOP FOUND ABSENT TOO_LARGE INVALID NO_STATE
+        NO_ON_TIMER OTHER_KEY KEY_OF_EVENT KEY_NULL KEY_BYTES CLOCK_EVENT CLOCK_WALL LOG_ERROR LOG_WARN LOG_INFO LOG_DEBUG);
+
+    let no_watermark =
+        format!("_Static_assert(TIDEMILL_NO_WATERMARK == {} - 1, \"NO_WATERMARK\");\n", NO_WATERMARK + 1);
 
     let source = [
         "#include <tidemill.h>\n".to_owned(),
@@ -78,11 +85,13 @@ fn the_c_header_has_the_layout_of_the_rust_tables() {
         event,
         window,
         call,
+        fired,
     ]
     .concat()
         + &handler
         + &plugin
         + &constants
+        + &no_watermark
         + &format!(
             "static const tidemill_plugin_table *(*symbol)(void) = {SYMBOL};\nint main(void) {{ return symbol == 0; }}\n"
         );

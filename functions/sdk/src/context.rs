@@ -1,4 +1,4 @@
-//! What a handler may do besides looking at its event or window.
+//! What a handler may do besides looking at its event, window or timer; what it does to its key is in `keyed`.
 
 use std::ffi::c_void;
 use std::fmt::{self, Write as _};
@@ -8,7 +8,7 @@ use tidemill_abi as abi;
 
 use crate::event::text;
 use crate::out::{not_json, output};
-use crate::{AsKey, Event, Failure, Out, Window};
+use crate::{AsKey, Event, Failure, Fired, Out, Window};
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub enum Level {
 /// Buffers of an instance, reused from call to call.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
     line: String,
     /// Pointers into an output while it is lent to the host; empty otherwise.
     headers: Vec<abi::Header>,
@@ -40,13 +40,14 @@ unsafe impl Send for Scratch {}
 pub(crate) enum Subject<'a> {
     Event(&'a Event<'a>),
     Window(&'a Window<'a>),
+    Timer(&'a Fired<'a>),
 }
 
-/// Emits, clock, log and counters of one call.
+/// Emits, clock, log and counters of one call, the state and timers of its key, and tables.
 pub struct Context<'a> {
-    call: &'a abi::Call,
-    subject: Subject<'a>,
-    scratch: &'a mut Scratch,
+    pub(crate) call: &'a abi::Call,
+    pub(crate) subject: Subject<'a>,
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 impl<'a> Context<'a> {
@@ -54,7 +55,8 @@ impl<'a> Context<'a> {
         Self { call, subject, scratch }
     }
 
-    /// Emits `value` as JSON under `key`, to each sink whose filters take it, at the time of the event or the window.
+    /// Emits `value` as JSON under `key`, to each sink whose filters take it, at the time of the event, the window or the
+    /// timer.
     ///
     /// # Errors
     /// A reject when the value has no form in JSON or does not fit. Pass it on with `?`.
@@ -108,13 +110,13 @@ impl<'a> Context<'a> {
         self.call.deadline_ms
     }
 
-    /// Which attempt at this event or window this is; the first is 1.
+    /// Which attempt at this event, window or timer this is; the first is 1.
     pub fn attempt(&self) -> u32 {
         self.call.attempt
     }
 
     /// `function/topic/partition/offset` of the event, `function/key/start/end/digest` of the window, where the digest is
-    /// of what it holds: the same in every attempt and after every restart. Give it to services that tell repeated
+    /// of what it holds, `function/key/name/clock/at` of the timer: the same in every attempt and after every restart. Give it to services that tell repeated
     /// requests by a key.
     pub fn idempotency_key(&self) -> String {
         let function = self.function();
@@ -123,6 +125,7 @@ impl<'a> Context<'a> {
                 format!("{function}/{}/{}/{}", event.topic(), event.partition(), event.offset())
             }
             Subject::Window(window) => format!("{function}/{}", window.name()),
+            Subject::Timer(fired) => format!("{function}/{}", fired.own_name()),
         }
     }
 

@@ -12,11 +12,13 @@ use tidemill_abi as abi;
 pub use tidemill_abi::{Handler as HandlerTable, Plugin as PluginTable};
 
 use crate::context::{Scratch, Subject};
-use crate::{Context, Done, Event, Failure, FailureKind, Handler, OnWindow, Outcome, Setup, Window};
+use crate::{
+    Context, Done, Event, Failure, FailureKind, Fired, Handler, OnTimer, OnWindow, Outcome, Setup, Window,
+};
 
 /// Exports handlers from a plugin: `"name" => Type` for a [`Handler`], `"name" => fn path` for a plain
 /// function `fn(&Event, &mut Context) -> Outcome`. Once per crate; the manifest's `entry` chooses by name.
-/// A type that is [`OnWindow`] is called with windows too.
+/// A type that is [`OnWindow`] is called with windows too, one that is [`OnTimer`] with timers.
 ///
 /// The crate is a `cdylib` (add `rlib` if its own integration tests import it).
 ///
@@ -56,15 +58,16 @@ macro_rules! export {
                 $function(event, ctx)
             }
         }
-        static TABLE: $crate::export::HandlerTable = $crate::export::table::<Plain>($name, None);
+        static TABLE: $crate::export::HandlerTable = $crate::export::table::<Plain>($name, None, None);
         &TABLE
     }};
     (@table (typed $name:literal $handler:ty)) => {{
-        #[allow(unused_imports, reason = "needed by handlers that take no windows")]
-        use $crate::export::TakesNoWindows as _;
+        #[allow(unused_imports, reason = "needed by handlers that take no windows, or no timers")]
+        use $crate::export::{TakesNoTimers as _, TakesNoWindows as _};
         static TABLE: $crate::export::HandlerTable = $crate::export::table::<$handler>(
             $name,
             $crate::export::Probe::<$handler>::ON_WINDOW,
+            $crate::export::Probe::<$handler>::ON_TIMER,
         );
         &TABLE
     }};
@@ -108,7 +111,8 @@ pub const fn plugin(handlers: &'static [&'static abi::Handler]) -> abi::Plugin {
 }
 
 /// Finds out whether a handler takes windows: `Probe::<H>::ON_WINDOW` is the constant of the type itself if `H` is
-/// [`OnWindow`], since what a type has goes before what its traits have, else that of [`TakesNoWindows`]. Only where `H` is
+/// [`OnWindow`], since what a type has goes before what its traits have, else that of [`TakesNoWindows`]. So with
+/// `ON_TIMER`, [`OnTimer`] and [`TakesNoTimers`]. Only where `H` is
 /// spelt out, as in the macro: in generic code it would be the trait's for all.
 pub struct Probe<H>(PhantomData<H>);
 
@@ -125,8 +129,25 @@ pub trait TakesNoWindows {
 
 impl<H> TakesNoWindows for Probe<H> {}
 
+impl<H: OnTimer> Probe<H> {
+    /// The way into `on_timer`.
+    pub const ON_TIMER: Option<abi::OnTimerFn> = Some(on_timer::<H>);
+}
+
+/// What a [`Probe`] falls back to.
+pub trait TakesNoTimers {
+    /// None.
+    const ON_TIMER: Option<abi::OnTimerFn> = None;
+}
+
+impl<H> TakesNoTimers for Probe<H> {}
+
 /// The table of one handler.
-pub const fn table<H: Handler>(name: &'static str, on_window: Option<abi::OnWindowFn>) -> abi::Handler {
+pub const fn table<H: Handler>(
+    name: &'static str,
+    on_window: Option<abi::OnWindowFn>,
+    on_timer: Option<abi::OnTimerFn>,
+) -> abi::Handler {
     abi::Handler {
         size: size_of::<abi::Handler>() as u32,
         version: abi::VERSION,
@@ -135,6 +156,7 @@ pub const fn table<H: Handler>(name: &'static str, on_window: Option<abi::OnWind
         handle: Some(handle::<H>),
         drop: Some(drop_instance::<H>),
         on_window,
+        on_timer,
     }
 }
 
@@ -161,7 +183,8 @@ unsafe extern "C" fn handle<H: Handler>(
 ) -> i32 {
     // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `event`
     // and `call` are valid until this returns.
-    let (hosted, event, call) = unsafe { (&mut *instance.cast::<Hosted<H>>(), &*event, &*call) };
+    let (hosted, event, call) =
+        unsafe { (&mut *instance.cast::<Hosted<H>>(), &*event, &abi::Call::read(call)) };
     end(call, || {
         let event = Event::new(event, call);
         hosted.handler.handle(&event, &mut Context::new(call, Subject::Event(&event), &mut hosted.scratch))
@@ -176,11 +199,29 @@ pub(crate) unsafe extern "C" fn on_window<H: OnWindow>(
 ) -> i32 {
     // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `window`
     // and `call` are valid until this returns.
-    let (hosted, window, call) = unsafe { (&mut *instance.cast::<Hosted<H>>(), &*window, &*call) };
+    let (hosted, window, call) =
+        unsafe { (&mut *instance.cast::<Hosted<H>>(), &*window, &abi::Call::read(call)) };
     end(call, || {
         let window = Window::new(window, call);
         let context = &mut Context::new(call, Subject::Window(&window), &mut hosted.scratch);
         hosted.handler.on_window(&window, context)
+    })
+}
+
+/// The way into a handler's `on_timer`.
+pub(crate) unsafe extern "C" fn on_timer<H: OnTimer>(
+    instance: *mut c_void,
+    fired: *const abi::Fired,
+    call: *const abi::Call,
+) -> i32 {
+    // SAFETY: the contract: `instance` came from `init::<H>`, no other call of it runs, and `fired`
+    // and `call` are valid until this returns.
+    let (hosted, fired, call) =
+        unsafe { (&mut *instance.cast::<Hosted<H>>(), &*fired, &abi::Call::read(call)) };
+    end(call, || {
+        let fired = Fired::new(fired);
+        let context = &mut Context::new(call, Subject::Timer(&fired), &mut hosted.scratch);
+        hosted.handler.on_timer(&fired, context)
     })
 }
 
@@ -215,6 +256,10 @@ fn report(host: *const abi::Host, context: *mut c_void, failure: &Failure) -> i3
             (abi::RETRY, None, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1))
         }
         FailureKind::Reject(code) => (abi::REJECT, code.as_ref(), 0),
+        // SAFETY: the contract: the host table is valid while the call lasts.
+        FailureKind::Stop if unsafe { abi::Host::keeps_state(host) } => (abi::STOP, None, 0),
+        // A host that does not know the word goes on trying.
+        FailureKind::Stop => (abi::RETRY, None, 0),
         FailureKind::Panic => (abi::PANIC, None, 0),
     };
     let failure = abi::Failure {

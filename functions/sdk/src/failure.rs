@@ -9,13 +9,13 @@ pub type Outcome = Result<Done, Failure>;
 /// A call that went well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
-    /// Handled; what was emitted is written.
+    /// Handled; what was emitted and done to the key is written.
     Ok,
-    /// Deliberately not handled; nothing is written, the event counts as skipped.
+    /// Deliberately not handled; nothing is written, the event, window or timer counts as skipped.
     Skip,
 }
 
-/// A call that did not go well; what it emitted is dropped.
+/// A call that did not go well; what it emitted and did to its key is dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,6 +24,7 @@ pub enum Done {
 /// Failure::retry("the rate service does not answer");
 /// Failure::retry_after("rate limited", Duration::from_secs(30));
 /// Failure::reject("a ride without a rider").code("no-rider");
+/// Failure::stop("the ledger and the state disagree");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -38,6 +39,8 @@ pub enum FailureKind {
     Retry(Option<Duration>),
     /// Never try again: dead letter, with the code if there is one.
     Reject(Option<String>),
+    /// Stop the function; the call is made again when it starts.
+    Stop,
     /// The handler panicked. Only tests see this: it is made by the code that catches the panic.
     Panic,
 }
@@ -63,7 +66,13 @@ impl Failure {
         Self::reject(message).code(code)
     }
 
-    /// Adds a short word for programs that read dead letters. A retry has none and stays as it is.
+    /// Nothing can go on: the function stops, and the call is made again when it starts. For what an operator has to put
+    /// right, and no other event would fare better with; nothing is lost meanwhile.
+    pub fn stop(message: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Stop, message: message.to_string() }
+    }
+
+    /// Adds a short word for programs that read dead letters. Other failures have none and stay as they are.
     #[must_use]
     pub fn code(mut self, code: impl Into<String>) -> Self {
         if let FailureKind::Reject(slot) = &mut self.kind {

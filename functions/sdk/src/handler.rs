@@ -5,7 +5,7 @@ use tidemill_abi as abi;
 
 use crate::context::log;
 use crate::event::text;
-use crate::{Context, Event, Failure, Level, Outcome, Window};
+use crate::{Context, Event, Failure, Fired, Level, Outcome, Window};
 
 /// A function's code. One instance per worker thread; see the [crate] for an example.
 ///
@@ -33,6 +33,17 @@ pub trait Handler: Sized + Send + 'static {
 pub trait OnWindow: Handler {
     /// Handles one window.
     fn on_window(&mut self, window: &Window<'_>, ctx: &mut Context<'_>) -> Outcome;
+}
+
+/// A [`Handler`] that sets timers: called with each that fires. [`export!`](crate::export) finds out by itself that a handler
+/// has this.
+///
+/// What is emitted and done to the key is written if the call ends well, and then the timer is done with; if not it is called
+/// again, as in [`Handler::handle`]. Outputs under [`Key::OfEvent`](crate::Key) have the timer's key, those that say no time
+/// its [`time_ms`](Fired::time_ms).
+pub trait OnTimer: Handler {
+    /// Handles one timer.
+    fn on_timer(&mut self, fired: &Fired<'_>, ctx: &mut Context<'_>) -> Outcome;
 }
 
 /// What [`Handler::init`] is given.

@@ -99,10 +99,11 @@
 //!
 //! | returned | what happens |
 //! |---|---|
-//! | `Ok(Done::Ok)` | what was emitted is written |
-//! | `Ok(Done::Skip)` | nothing is written, the event or window counts as skipped |
+//! | `Ok(Done::Ok)` | what was emitted and done to the key is written |
+//! | `Ok(Done::Skip)` | nothing is written, the event, window or timer counts as skipped |
 //! | [`Failure::retry`], an [`io::Error`](std::io::Error) through `?`, [`.or_retry()?`](OrFail::or_retry) | tried again later, then a dead letter |
 //! | [`Failure::reject`], a decode error through `?`, [`.or_reject()?`](OrFail::or_reject) | a dead letter at once |
+//! | [`Failure::stop`], a state that cannot be read | the function stops; the call is made again when it starts |
 //! | a panic | tried again with a new instance, then a dead letter; neighbours do not notice |
 #![allow(unsafe_code, reason = "this crate puts a safe face on the C contract")]
 
@@ -111,7 +112,9 @@ mod event;
 #[doc(hidden)]
 pub mod export;
 mod failure;
+mod fired;
 mod handler;
+mod keyed;
 mod out;
 pub mod testing;
 mod window;
@@ -119,7 +122,9 @@ mod window;
 pub use context::{Context, Level};
 pub use event::{Event, Header};
 pub use failure::{Done, Failure, FailureKind, OrFail, Outcome};
-pub use handler::{Handler, OnWindow, Setup};
+pub use fired::Fired;
+pub use handler::{Handler, OnTimer, OnWindow, Setup};
+pub use keyed::{At, State, Table, Timer};
 pub use out::{AsKey, Key, Out};
 pub use window::{FiredBy, Window};
 

@@ -11,7 +11,7 @@ use crate::Failure;
 /// The key of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The key of the event, or of the window, that is being handled.
+    /// The key of the event, window or timer that is being handled.
     OfEvent,
     /// Kafka's null key.
     Null,

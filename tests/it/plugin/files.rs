@@ -131,11 +131,11 @@ fn the_private_copies_are_for_this_user_alone() {
 #[test]
 fn the_entry_chooses_among_several_handlers() {
     let plugin = load(&MOODY);
-    assert_eq!(plugin.handlers().collect::<Vec<_>>(), ["moody", "show", "gather"]);
+    assert_eq!(plugin.handlers().collect::<Vec<_>>(), ["moody", "show", "gather", "clerk"]);
     assert!(plugin.made_with().starts_with("tidemill-sdk "));
     assert_eq!(plugin.entry(Some("show")).unwrap(), "show");
     let error = plugin.entry(None).unwrap_err().to_string();
-    assert!(error.contains("choose with `entry:` among moody, show, gather"), "{error}");
+    assert!(error.contains("choose with `entry:` among moody, show, gather, clerk"), "{error}");
     let error = plugin.entry(Some("shwo")).unwrap_err().to_string();
     assert!(error.contains("no handler `shwo`") && error.contains("moody, show"), "{error}");
     assert_eq!(load(&ECHO).entry(None).unwrap(), "echo");

@@ -2,6 +2,7 @@
 
 mod calls;
 mod files;
+mod keyed;
 mod swap;
 mod windows;
 

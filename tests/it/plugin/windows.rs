@@ -145,6 +145,7 @@ fn a_handler_in_rust_sees_the_whole_window() {
         "key": [255], "start": 60_000, "end": 120_000, "time": 119_999, "fired": "complete", "missing": ["promo"],
         "events": [["ride", 41, "k", "in/3/41", ["a"]], ["payment", 41, "k", "in/4/41", []]], "rides": null,
         "function": "default/f", "now": 5000, "deadline": 9000, "attempt": 2, "idempotency_key": null,
+        "watermark": null, "note": null,
     });
     assert_eq!(told, expected);
     outbox.clear();

@@ -62,6 +62,11 @@ static HOST: abi::Host = abi::Host {
     fail,
     window_header,
     window_attribute,
+    state_get,
+    state_put,
+    timer_set,
+    timer_cancel,
+    lookup,
 };
 
 /// Makes an instance.
@@ -148,6 +153,7 @@ fn call_table(frame: &mut Frame<'_>, now_ms: i64, deadline_ms: i64, attempt: u32
         deadline_ms,
         attempt,
         reserved: 0,
+        watermark_ms: abi::NO_WATERMARK,
     }
 }
 
@@ -178,6 +184,7 @@ fn outcome(status: i32, failure: Option<(String, Option<String>, u64)>) -> Outco
             .map_or_else(|| Failure::retry(&message), |pause| Failure::retry_after(&message, pause))),
         (abi::REJECT, Some(code)) => Err(Failure::reject_with_code(code, message)),
         (abi::REJECT, None) => Err(Failure::reject(message)),
+        (abi::STOP, _) => Err(Failure::stop(message)),
         _ => Err(Failure::panic(message)),
     }
 }
@@ -277,6 +284,26 @@ unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i
             .collect(),
     });
     abi::FOUND
+}
+
+unsafe extern "C" fn state_get(_: *mut c_void, _: abi::Slice, _: *mut abi::Slice) -> i32 {
+    abi::NO_STATE
+}
+
+unsafe extern "C" fn state_put(_: *mut c_void, _: abi::Slice, _: abi::Slice, _: u64) -> i32 {
+    abi::NO_STATE
+}
+
+unsafe extern "C" fn timer_set(_: *mut c_void, _: abi::Slice, _: u32, _: i64) -> i32 {
+    abi::NO_STATE
+}
+
+unsafe extern "C" fn timer_cancel(_: *mut c_void, _: abi::Slice) -> i32 {
+    abi::NO_STATE
+}
+
+unsafe extern "C" fn lookup(_: *mut c_void, _: abi::Slice, _: abi::Slice, _: *mut abi::Slice) -> i32 {
+    abi::INVALID
 }
 
 unsafe extern "C" fn log(context: *mut c_void, level: u32, line: abi::Slice) {

@@ -89,7 +89,7 @@ impl<H: Handler> Harness<H> {
 
     fn make(config: String, function: Option<PlainFunction>) -> Result<Self, Failure> {
         let mut harness = Self {
-            table: export::table::<H>("test", None),
+            table: export::table::<H>("test", None, None),
             config,
             function,
             instance: std::ptr::null_mut(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidemill_sdk::serde_json::json;
 use tidemill_sdk::{
-    Context, Done, Event, Failure, Handler, Key, Level, OnWindow, Out, Outcome, Setup, Window,
+    At, Context, Done, Event, Failure, Fired, Handler, Key, Level, OnTimer, OnWindow, Out, Outcome, Setup,
+    State, Table, Timer, Window,
 };
 
 #[derive(Deserialize)]
@@ -125,6 +126,7 @@ impl OnWindow for Gather {
             "rides": window.aggregate::<u64>("rides").ok(), "missing": window.missing(),
             "function": ctx.function(), "now": ctx.now_ms(), "deadline": ctx.deadline_ms(),
             "attempt": ctx.attempt(), "idempotency_key": ctx.idempotency_key(),
+            "watermark": ctx.watermark_ms(), "note": ctx.get(&NOTE).ok(),
         });
         ctx.emit(Key::OfEvent, &seen)?;
         ctx.send(Out::tombstone(Key::Null).at(42))?;
@@ -132,8 +134,89 @@ impl OnWindow for Gather {
     }
 }
 
+/// How often the key was counted; expires on its own terms.
+const COUNT: State<u64> = State::named("count").expires_after(Duration::from_millis(1500));
+/// The same, as another version of the handler would have it.
+const WORD: State<String> = State::named("count");
+const NOTE: State<String> = State::named("note");
+const QUIET: Timer = Timer::named("quiet");
+const PROFILES: Table<String> = Table::named("profiles");
+const STOCK: Table<u64> = Table::named("stock");
+
+/// Does to its key what the event's text says.
+struct Clerk;
+
+impl Handler for Clerk {
+    fn init(_: &Setup) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    fn handle(&mut self, event: &Event, ctx: &mut Context) -> Outcome {
+        match event.text()? {
+            "count" => {
+                let count = ctx.get(&COUNT)?.unwrap_or_default() + 1;
+                ctx.put(&COUNT, &count)?;
+                ctx.emit(Key::OfEvent, &count)?;
+            }
+            "own" => {
+                ctx.put(&NOTE, &"new".to_owned())?;
+                ctx.emit(Key::OfEvent, &ctx.get(&NOTE)?)?;
+                ctx.delete(&NOTE)?;
+                ctx.emit(Key::OfEvent, &ctx.get(&NOTE)?)?;
+            }
+            "half" => {
+                ctx.put(&COUNT, &7)?;
+                ctx.timer(&QUIET, At::Event(7))?;
+                return Err(Failure::retry("half way"));
+            }
+            "word" => ctx.emit(Key::OfEvent, &ctx.get(&WORD)?)?,
+            "timers" => {
+                ctx.timer(&QUIET, ctx.in_event_time(Duration::from_secs(300)))?;
+                ctx.timer(&QUIET, ctx.in_wall_time(Duration::from_secs(2)))?;
+                ctx.cancel(&QUIET)?;
+            }
+            "before" => ctx.timer(&QUIET, At::Event(-1))?,
+            "lookup" => {
+                let seen = [ctx.lookup(&PROFILES, Key::OfEvent)?, ctx.lookup(&PROFILES, "none")?];
+                ctx.emit(Key::OfEvent, &seen)?;
+            }
+            "no key" => ctx.emit(Key::OfEvent, &ctx.lookup(&PROFILES, Key::Null)?)?,
+            "other" => ctx.emit(Key::OfEvent, &ctx.lookup(&PROFILES, "other")?)?,
+            "no table" => ctx.emit(Key::OfEvent, &ctx.lookup(&STOCK, "k")?)?,
+            "row" => ctx.emit(Key::OfEvent, &ctx.lookup(&Table::<u64>::named("profiles"), "k")?)?,
+            "watermark" => ctx.emit(Key::OfEvent, &ctx.watermark_ms())?,
+            _ => return Err(Failure::stop("nothing can go on")),
+        }
+        Ok(Done::Ok)
+    }
+}
+
+impl OnTimer for Clerk {
+    fn on_timer(&mut self, fired: &Fired, ctx: &mut Context) -> Outcome {
+        let seen = json!({
+            "quiet": fired.is(&QUIET), "name": fired.name(), "key": fired.key(), "text": fired.key_str(),
+            "event": fired.at() == At::Event(fired.time_ms()), "at": fired.time_ms(),
+            "count": ctx.get(&COUNT)?, "watermark": ctx.watermark_ms(), "attempt": ctx.attempt(),
+            "idempotency_key": ctx.idempotency_key(),
+        });
+        ctx.emit(Key::OfEvent, &seen)?;
+        ctx.send(Out::tombstone(Key::Null).at(42))?;
+        ctx.delete(&COUNT)?;
+        match fired.key_str() {
+            Some("panic") => panic!("broke"),
+            Some("skip") => Ok(Done::Skip),
+            Some("reject") => Err(Failure::reject("bad")),
+            _ => {
+                ctx.timer(&QUIET, ctx.in_event_time(Duration::from_secs(1)))?;
+                Ok(Done::Ok)
+            }
+        }
+    }
+}
+
 tidemill_sdk::export! {
     "moody" => Moody,
     "show" => fn show,
     "gather" => Gather,
+    "clerk" => Clerk,
 }
