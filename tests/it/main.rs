@@ -23,6 +23,7 @@ mod results_that_wait_keep_their_order;
 mod sampled_events_carry_their_span;
 mod scene;
 mod scripts;
+mod state_follows_a_plain_model;
 mod state_of_version_1_is_read;
 mod stitches_follow_a_plain_model;
 mod untouched_events_pass_through;
