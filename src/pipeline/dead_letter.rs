@@ -1,6 +1,6 @@
 //! Dead letters: the original record, byte by byte, with headers that say what happened to it.
 
-use super::origin::{FUNCTION, OFFSET, PARTITION, ROUND, TIMESTAMP, TOPIC};
+use super::origin::{FUNCTION, OFFSET, PARTITION, RESULT, ROUND, TIMESTAMP, TOPIC};
 use super::stamp::Stamp;
 use super::write::{OutRecord, Target, Writer};
 use crate::model::{DeadLetterReason, Function, Header, HeaderBuffer, Record};
@@ -25,6 +25,16 @@ pub struct Death<'a> {
     pub round: u32,
     /// The span of the call, if the event came in a trace and is sampled.
     pub span: Option<&'a [u8]>,
+    /// The result of a window or a timer, so that it can be brought back, or nothing if that would be too large; `None`: an
+    /// event died.
+    pub result: Option<Option<&'a [u8]>>,
+}
+
+impl<'a> Death<'a> {
+    /// For this reason, without a call.
+    pub fn of(reason: DeadLetterReason, error: &'a str) -> Self {
+        Self { reason, error, attempts: 0, round: 0, span: None, result: None }
+    }
 }
 
 /// Writes the dead letters of one function.
@@ -80,6 +90,7 @@ impl DeadLetters {
         let round = (death.round > 0).then(|| (ROUND, round.format(death.round)));
         let added = added.into_iter().chain(round);
         headers.extend(added.map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
+        headers.extend(death.result.map(|result| Header { name: RESULT, value: result }));
         headers.push(self.stamp.header(0, 1));
         writer.write(&OutRecord {
             target,

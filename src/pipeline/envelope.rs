@@ -6,7 +6,7 @@
 //!
 //! | part | form |
 //! |---|---|
-//! | version | 1 |
+//! | version | 1; 2: what follows is no event but a result that is brought back |
 //! | head | in postcard's form (<https://postcard.jamesmunns.com/wire-format>) |
 //! | value | the rest |
 
@@ -17,6 +17,8 @@ use crate::model::{Header, Record};
 
 /// The first byte.
 const VERSION: u8 = 1;
+/// The first byte of what is no event but a result that had died and is brought back.
+pub(super) const RESULT: u8 = 2;
 
 /// What cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

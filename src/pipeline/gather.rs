@@ -3,11 +3,11 @@
 
 use thiserror::Error;
 
-use super::envelope::{Envelope, EnvelopeError};
+use super::envelope::{self, Envelope, EnvelopeError};
 use super::pointer::Pointer;
 use super::write::{OutRecord, Target, Writer};
 use crate::model::{AggregateOp, DeadLetterReason, Event, Function, Moment, Record, WindowKind};
-use crate::window::{Arrival, Field, Number, Place, Placed, Results, Windows};
+use crate::window::{Arrival, Damaged, Field, Number, Place, Placed, Results, Windows};
 
 /// Why an event is in no window.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,6 +52,12 @@ pub enum GatherError {
         /// What kind of value it is.
         found: &'static str,
     },
+    /// It is a result that was brought back, and cannot be read.
+    #[error("the result that is brought back cannot be read: {0}")]
+    Result(#[from] Damaged),
+    /// The function has neither windows nor timers any more.
+    #[error("it is the result of a window or a timer, and the function has neither")]
+    NoResults,
     /// It came through the stitch topic, and cannot be read.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -73,7 +79,11 @@ impl GatherError {
     pub fn reason(&self) -> DeadLetterReason {
         match self {
             Self::NoKey | Self::KeyNotText { .. } | Self::NoTime(_) => DeadLetterReason::Unkeyed,
-            Self::NoJson { .. } | Self::NotANumber { .. } | Self::Envelope(_) => DeadLetterReason::Malformed,
+            Self::NoJson { .. }
+            | Self::NotANumber { .. }
+            | Self::Envelope(_)
+            | Self::Result(_)
+            | Self::NoResults => DeadLetterReason::Malformed,
             Self::Ahead { .. } => DeadLetterReason::Ahead,
             Self::Late { .. } => DeadLetterReason::Late,
         }
@@ -222,6 +232,26 @@ impl Gatherer {
         event.key.as_deref().ok_or(GatherError::NoKey)?;
         self.pass_on(event, record, (i64::MIN, false), writer);
         Ok(())
+    }
+
+    /// Sends a result that had died to the partition of its key.
+    pub fn send_result<W: Writer>(
+        &mut self,
+        key: Option<&[u8]>,
+        (result, round): (&[u8], u32),
+        writer: &mut W,
+    ) {
+        self.body.clear();
+        self.body.push(envelope::RESULT);
+        self.body.extend_from_slice(&round.to_be_bytes());
+        self.body.extend_from_slice(result);
+        writer.write(&OutRecord {
+            target: Target::Stitch,
+            key,
+            value: Some(&self.body),
+            headers: &[],
+            timestamp_ms: None,
+        });
     }
 
     fn pass_on<W: Writer>(

@@ -1,20 +1,24 @@
 //! Give: what becomes of a window's result. The handler's `on_window` is called with it, or it is emitted as JSON. One
 //! that its handler did not take waits in the state, and is given again.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use super::dead_letter::{DeadLetters, Death};
 use super::decode::Intake;
 use super::emit::{EmitError, Routed, Router};
 use super::envelope::Envelope;
-use super::invoke::{Handler, OfTimer, OfWindow};
+use super::invoke::{Handler, OfTimer, OfWindow, result_number};
+use super::process::{DIED, ENOUGH_DEATHS};
 use super::tables::{Tables, View};
 use super::write::Writer;
 use crate::codec::{self, json};
 use crate::model::{
     At, DeadLetterReason, Emit, Event, FailureKind, Format, Function, KeyChoice, Keyed, Moment, NoHeaders,
-    OnTimeout, Outbox, Outcome, Record, Repeat, TimerCall, WindowCall, WindowKind,
+    OnExhausted, OnTimeout, Outbox, Outcome, Record, Repeat, TimerCall, WindowCall, WindowKind,
 };
 use crate::window::{Fired, Pending, Verdict, Why, Windows};
 
@@ -59,6 +63,51 @@ struct Giving<'a> {
     failed: u32,
     /// It is none of a window but of this timer.
     timer: Option<(&'a str, At)>,
+    /// How often it was brought back after it had died.
+    round: u32,
+}
+
+/// The most bytes that a dead letter takes which can be brought back: brokers take a mebibyte unless told otherwise.
+const MOST_PACKED: usize = 900_000;
+
+impl<'a> Giving<'a> {
+    /// As it waits, to be brought back.
+    fn packed(&self, events: &[Event<'_>], records: &[Record<'_>]) -> Vec<u8> {
+        let bodies = events.iter().zip(records).map(|(event, record)| {
+            let mut body = Vec::new();
+            Envelope::write(record, (event.time_ms, i64::MIN, false), &mut body);
+            Bytes::from(body)
+        });
+        let pending = Pending {
+            key: Bytes::copy_from_slice(self.key),
+            bounds: self.bounds,
+            why: self.why,
+            time_ms: self.time_ms,
+            aggregates: self.aggregates.map(Bytes::copy_from_slice),
+            missing: self.missing.to_vec(),
+            name: Bytes::copy_from_slice(self.name),
+            attempts: 0,
+            events: bodies.collect(),
+            timer: self.timer.map(|(name, at)| (name.into(), at)),
+            round: self.round,
+        };
+        pending.pack()
+    }
+
+    fn of(pending: &'a Pending) -> Self {
+        Self {
+            key: &pending.key,
+            bounds: pending.bounds,
+            why: pending.why,
+            time_ms: pending.time_ms,
+            aggregates: pending.aggregates.as_deref(),
+            missing: &pending.missing,
+            name: &pending.name,
+            failed: pending.attempts,
+            timer: pending.timer.as_ref().map(|(name, at)| (&**name, *at)),
+            round: pending.round,
+        }
+    }
 }
 
 /// Gives results of one function.
@@ -92,6 +141,8 @@ pub(super) struct Means<'a, W> {
     pub tables: &'a Tables,
     /// Calls see state or tables.
     pub is_keyed: bool,
+    /// Numbers of results during whose calls the process died.
+    pub suspects: &'a BTreeSet<i64>,
     /// Where their keys' state is, for calls that see it; windows that give results just now cannot show any.
     pub windows: Option<&'a mut Windows>,
 }
@@ -122,7 +173,8 @@ impl Giver {
         name.clear();
         write_name(fired, trigger, &mut name);
         // Where calls see state, they are made when the windows have done what they do.
-        let is_behind = is_behind || (means.is_keyed && means.handler.is_some());
+        let is_suspect = || !means.suspects.is_empty() && means.suspects.contains(&result_number(&name));
+        let is_behind = is_behind || (means.handler.is_some() && (means.is_keyed || is_suspect()));
         let mut aggregates = None;
         if self.has_fields && (means.handler.is_some() || is_behind) {
             let mut object = Vec::new();
@@ -139,6 +191,7 @@ impl Giver {
             name: &name,
             failed: means.failed,
             timer: None,
+            round: 0,
         };
         let bodies = || fired.members.iter().map(|kept| kept.body());
         let is_done = match is_behind {
@@ -164,22 +217,31 @@ impl Giver {
 
     /// Gives a result again that has waited; `true`: it is done with.
     pub fn give_again<W: Writer>(&mut self, pending: &Pending, means: &mut Means<'_, W>) -> bool {
-        let timer = pending.timer.as_ref().map(|(name, at)| (&**name, *at));
-        let result = Giving {
-            key: &pending.key,
-            bounds: pending.bounds,
-            why: pending.why,
-            time_ms: pending.time_ms,
-            aggregates: pending.aggregates.as_deref(),
-            missing: &pending.missing,
-            name: &pending.name,
-            failed: pending.attempts,
-            timer,
-        };
-        if let Some(timer) = timer {
+        let result = Giving::of(pending);
+        if let Some(timer) = result.timer {
             return self.call_timer(&result, timer, means);
         }
         self.settle(&result, pending.events.iter().map(|body| &**body), means)
+    }
+
+    /// What becomes of a result that waits when the process died in its calls; `true`: it is done with.
+    pub fn died<W: Writer>(&mut self, pending: &Pending, means: &mut Means<'_, W>) -> bool {
+        let delivery = &means.function.delivery;
+        means.given.error = DIED.to_owned();
+        if pending.attempts < delivery.retry.max_attempts.max(ENOUGH_DEATHS) {
+            return false;
+        }
+        if delivery.on_exhausted == OnExhausted::Stop {
+            means.given.must_stop = true;
+            return false;
+        }
+        let mut result = Giving::of(pending);
+        result.failed = result.failed.saturating_sub(1);
+        let envelopes: Vec<_> = pending.events.iter().filter_map(|body| Envelope::read(body).ok()).collect();
+        let records: Vec<Record<'_>> = envelopes.iter().map(Envelope::record).collect();
+        let events = opened(&result, (&envelopes, &records), means.intakes);
+        self.bury_all(&result, (&events, &records), (DeadLetterReason::Crashed, DIED), means);
+        true
     }
 
     /// Calls the handler, or emits; `true`: the result is done with.
@@ -202,8 +264,9 @@ impl Giver {
                 Some(OnTimeout::DeadLetter) => {
                     let missing = self.missing(result, means.function).join(", ");
                     let error = format!("its stitch ended without {missing}");
+                    let death = Death::of(DeadLetterReason::Incomplete, &error);
                     for envelope in &envelopes {
-                        bury(&envelope.record(), (DeadLetterReason::Incomplete, &error, 0), means);
+                        bury(&envelope.record(), &death, means);
                     }
                     return true;
                 }
@@ -212,19 +275,7 @@ impl Giver {
             }
         }
         let records: Vec<Record<'_>> = envelopes.iter().map(Envelope::record).collect();
-        let mut events: Vec<Event<'_>> = Vec::with_capacity(records.len());
-        for (record, envelope) in records.iter().zip(&envelopes) {
-            let Some(intake) = means.intakes.iter().find(|intake| intake.source().topic == record.topic)
-            else {
-                continue;
-            };
-            let mut event = intake.open(*record);
-            // It was decoded once before it was kept.
-            let _ = codec::decode_in_place(&mut event, intake.source().format);
-            event.key = Some(result.key.into());
-            event.time_ms = envelope.time_ms;
-            events.push(event);
-        }
+        let events = opened(result, (&envelopes, &records), means.intakes);
         if means.handler.is_none() || sink.is_some() {
             self.write_events(result, &events, means.function);
             self.emit(result, sink, means);
@@ -260,7 +311,10 @@ impl Giver {
         };
         let call = OfWindow {
             window: &window,
-            stands_at: means.offset.map(|offset| (means.place.0, means.place.1, offset)),
+            stands_at: Some(match means.offset {
+                Some(offset) => (means.place.0, means.place.1, offset),
+                None => (means.function.state_topic.as_str(), means.place.1, result_number(result.name)),
+            }),
             keyed: means.is_keyed.then_some(&view as &dyn Keyed),
             attempt: result.failed + 1,
             now_ms,
@@ -288,6 +342,7 @@ impl Giver {
         };
         let call = OfTimer {
             timer: TimerCall { key: result.key, name, at },
+            stands_at: (means.function.state_topic.as_str(), means.place.1, result_number(result.name)),
             keyed: &view,
             attempt: result.failed + 1,
             now_ms,
@@ -338,7 +393,7 @@ impl Giver {
                     means.given.error = failure.message;
                     return false;
                 }
-                let stops = means.function.delivery.on_exhausted == crate::model::OnExhausted::Stop;
+                let stops = means.function.delivery.on_exhausted == OnExhausted::Stop;
                 if stops || kind == FailureKind::Stop {
                     means.given.error = failure.message;
                     means.given.must_stop = true;
@@ -374,7 +429,10 @@ impl Giver {
             value: Some(&self.json),
             headers: &headers,
         };
-        bury(&record, (reason, error, result.failed + 1), means);
+        let packed = result.packed(events, records);
+        let packed = Some(packed.as_slice()).filter(|packed| packed.len() + self.json.len() <= MOST_PACKED);
+        let (attempts, round) = (result.failed + 1, result.round);
+        bury(&record, &Death { attempts, round, result: Some(packed), ..Death::of(reason, error) }, means);
     }
 
     fn missing<'f>(&self, result: &Giving<'_>, function: &'f Function) -> Vec<&'f str> {
@@ -497,14 +555,26 @@ impl Giver {
     }
 }
 
-fn bury<W: Writer>(
-    record: &Record<'_>,
-    (reason, error, attempts): (DeadLetterReason, &str, u32),
-    means: &mut Means<'_, W>,
-) {
-    let death = Death { reason, error, attempts, round: 0, span: None };
-    means.dead_letters.write((record, record), &death, means.now.wall_ms, means.writer);
-    means.given.dead.push((reason, error.to_owned()));
+/// A result's events, as their handler sees them. They were read once before they were kept.
+fn opened<'e>(
+    result: &Giving<'e>,
+    (envelopes, records): (&'e [Envelope<'e>], &'e [Record<'e>]),
+    intakes: &'e [Intake],
+) -> Vec<Event<'e>> {
+    let open = |(record, envelope): (&Record<'e>, &Envelope<'e>)| {
+        let intake = intakes.iter().find(|intake| intake.source().topic == record.topic)?;
+        let mut event = intake.open(*record);
+        let _ = codec::decode_in_place(&mut event, intake.source().format);
+        event.key = Some(result.key.into());
+        event.time_ms = envelope.time_ms;
+        Some(event)
+    };
+    records.iter().zip(envelopes).filter_map(open).collect()
+}
+
+fn bury<W: Writer>(record: &Record<'_>, death: &Death<'_>, means: &mut Means<'_, W>) {
+    means.dead_letters.write((record, record), death, means.now.wall_ms, means.writer);
+    means.given.dead.push((death.reason, death.error.to_owned()));
 }
 
 /// JSON as it is, other text as a string, anything else in base64.

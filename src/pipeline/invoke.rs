@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Outbox, Outcome, Retry};
 use crate::plugin::Instance;
-pub use crate::plugin::{Call, OfTimer, OfWindow};
+pub use crate::plugin::{Call, OfTimer, OfWindow, result_number};
 
 /// Something that handles events: a loaded plugin's instance, or a closure in a test. Each worker
 /// thread has its own, so it needs no locks.

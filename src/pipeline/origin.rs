@@ -10,6 +10,8 @@ use crate::model::{Header, Headers, Record};
 pub const FUNCTION: &str = "tidemill-function";
 /// Counts how often an event was brought back, from 1.
 pub const ROUND: &str = "tidemill-redrive";
+/// Holds the result of a window or a timer as a whole, in its dead letter.
+pub const RESULT: &str = "tidemill-result";
 pub(super) const TOPIC: &str = "tidemill-topic";
 pub(super) const PARTITION: &str = "tidemill-partition";
 pub(super) const OFFSET: &str = "tidemill-offset";

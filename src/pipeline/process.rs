@@ -1,16 +1,17 @@
 //! The path of one record: take in, invoke, emit; and what its end is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, Death};
 use super::decode::{Intake, Poison};
 use super::emit::{Routed, Router};
-use super::envelope::Envelope;
+use super::envelope::{self, Envelope};
 use super::gather::{GatherError, Gatherer, Placing};
 use super::give::{Given, Giver, Means};
 use super::invoke::{Call, Handler};
-use super::origin::{Place, PlaceError, own_headers_of};
+use super::origin::{Place, PlaceError, RESULT, own_headers_of};
 use super::sampler::Sampler;
 use super::tables::{Tables, View};
 use super::write::Writer;
@@ -69,6 +70,7 @@ macro_rules! means {
         Means {
             tables: &$self.tables,
             is_keyed: $self.is_keyed,
+            suspects: &$self.suspects,
             windows: None,
             function: &$self.function,
             intakes: &$self.intakes,
@@ -167,6 +169,10 @@ macro_rules! handle {
     }};
 }
 
+/// Once is never enough for a dead letter: any process can be killed during any call.
+pub(super) const ENOUGH_DEATHS: u32 = 2;
+pub(super) const DIED: &str = "the process ended during the call";
+
 /// One pass of a record.
 pub struct Pass<'a> {
     /// Which of the function's sources it came from; one past the last: from the redrive topic; two: from the stitch topic.
@@ -227,6 +233,8 @@ pub struct Pipeline {
     is_keyed: bool,
     /// The last record was handled by a call.
     has_called: bool,
+    /// Numbers of results during whose calls the process died: they are given apart from what brings them about.
+    suspects: BTreeSet<i64>,
 }
 
 impl Pipeline {
@@ -247,6 +255,7 @@ impl Pipeline {
             is_keyed: function.keeps_state() || function.sources.iter().any(|source| source.table.is_some()),
             tables: Tables::new(&function),
             has_called: false,
+            suspects: BTreeSet::new(),
             function,
         }
     }
@@ -408,6 +417,29 @@ impl Pipeline {
         self.giver.give_again(pending, &mut means)
     }
 
+    /// The process died in calls with results of these numbers: they wait until somebody gives them.
+    pub fn suspect(&mut self, numbers: impl Iterator<Item = i64>) {
+        self.suspects.extend(numbers);
+    }
+
+    /// The process died in calls with the result of this number.
+    pub fn is_suspect(&self, number: i64) -> bool {
+        !self.suspects.is_empty() && self.suspects.contains(&number)
+    }
+
+    /// What becomes of a result that waits when the process died in its calls, which count among those that failed;
+    /// `true`: it is done with. Else it is to be given again.
+    pub fn give_died<W: Writer>(
+        &mut self,
+        (place, now): ((&str, i32), Moment),
+        pending: &Pending,
+        writer: &mut W,
+    ) -> bool {
+        self.given = Given::default();
+        let mut means = means!(self, writer, place, (None, 0), now);
+        self.giver.died(pending, &mut means)
+    }
+
     /// What results came to in the last step that gave some.
     pub fn given(&self) -> &Given {
         &self.given
@@ -522,6 +554,12 @@ impl Pipeline {
     /// An event that came through the stitch topic: what it took there was checked.
     fn process_sent<W: Writer>(&mut self, pass: &Pass<'_>, windows: &mut Windows, writer: &mut W) -> Settled {
         let bytes = pass.record.value.unwrap_or_default();
+        if let Some((&envelope::RESULT, rest)) = bytes.split_first()
+            && let Some((round, result)) = rest.split_first_chunk()
+        {
+            let round = u32::from_be_bytes(*round);
+            return self.revive(pass, (result, round), Way::Gather(windows), writer);
+        }
         let envelope = match Envelope::read(bytes) {
             Ok(envelope) => envelope,
             Err(error) => return self.poison(pass, pass.failed, &GatherError::from(error).into(), writer),
@@ -572,6 +610,11 @@ impl Pipeline {
     /// An event that was brought back takes the way it would have taken from its source, as what it was.
     #[cold]
     fn process_redriven<W: Writer>(&mut self, pass: &Pass<'_>, way: Way<'_>, writer: &mut W) -> Settled {
+        let headers = pass.record.headers();
+        if let Some(result) = headers.iter().rev().find(|header| header.name == RESULT) {
+            let round = Place::read(headers).map_or(1, |place| place.round);
+            return self.revive(pass, (result.value.unwrap_or_default(), round), way, writer);
+        }
         let (place, source) = match self.origin(pass.record) {
             Ok(found) => found,
             Err(error) => return self.poison(pass, pass.failed, &Poison::from(error), writer),
@@ -579,6 +622,30 @@ impl Pipeline {
         let headers = own_headers_of(pass.record.headers());
         let record = place.record(pass.record, &headers);
         self.run(pass, (source, &record), (way, false), writer)
+    }
+
+    /// The result of a window or a timer that is brought back waits to be given, where its key is.
+    fn revive<W: Writer>(
+        &mut self,
+        pass: &Pass<'_>,
+        (result, round): (&[u8], u32),
+        way: Way<'_>,
+        writer: &mut W,
+    ) -> Settled {
+        let revived = match (way, &mut self.gatherer) {
+            (Way::Gather(windows), _) => Pending::unpack(result, round)
+                .map(|pending| windows.revive(pending))
+                .map_err(GatherError::from),
+            (Way::Send(_), Some(gatherer)) => {
+                gatherer.send_result(pass.record.key, (result, round), writer);
+                Ok(())
+            }
+            _ => Err(GatherError::NoResults),
+        };
+        match revived {
+            Ok(()) => Settled::Ok { written: 0, unrouted: 0 },
+            Err(error) => self.poison(pass, pass.failed, &Poison::from(error), writer),
+        }
     }
 
     fn failed<W: Writer>(&mut self, pass: &Pass<'_>, failure: Failure, writer: &mut W) -> Settled {
@@ -615,12 +682,10 @@ impl Pipeline {
     }
 
     /// What becomes of an event when the process died during calls for it, `deaths` times since that was last committed.
-    /// Once is never enough for a dead letter: any process can be killed during any call.
     pub fn died<W: Writer>(&mut self, pass: &Pass<'_>, deaths: u32, writer: &mut W) -> Settled {
-        const ENOUGH: u32 = 2;
         let attempts = pass.failed + deaths;
-        let message = "the process ended during the call".to_owned();
-        if attempts < self.function.delivery.retry.max_attempts.max(ENOUGH) {
+        let message = DIED.to_owned();
+        if attempts < self.function.delivery.retry.max_attempts.max(ENOUGH_DEATHS) {
             return Settled::Retry { after: None, message, is_panic: false };
         }
         let end = End { reason: DeadLetterReason::Crashed, error: message, attempts, called: None };
@@ -644,7 +709,7 @@ impl Pipeline {
         if self.is_stitch(pass.source)
             && let Ok(envelope) = Envelope::read(pass.record.value.unwrap_or_default())
         {
-            let death = Death { reason, error: &error, attempts, round: 0, span: None };
+            let death = Death { attempts, ..Death::of(reason, &error) };
             self.dead_letters.write((&envelope.record(), pass.record), &death, pass.now.wall_ms, writer);
             return Settled::DeadLetter { reason, error, called };
         }
@@ -653,7 +718,7 @@ impl Pipeline {
         let round = place.map_or(0, |place| place.round);
         let record = place.map_or(*pass.record, |place| place.record(pass.record, pass.record.headers));
         let span = self.sampler.as_ref().and_then(Sampler::active_child);
-        let death = Death { reason, error: &error, attempts, round, span };
+        let death = Death { attempts, round, span, ..Death::of(reason, &error) };
         self.dead_letters.write((&record, pass.record), &death, pass.now.wall_ms, writer);
         Settled::DeadLetter { reason, error, called }
     }

@@ -149,7 +149,7 @@ impl Instance {
         let circumstances = Circumstances {
             subject: Subject::Timer(&call.timer),
             keyed: Some(call.keyed),
-            stands_at: None,
+            stands_at: Some(call.stands_at),
             attempt: call.attempt,
             now_ms: call.now_ms,
             deadline_ms: call.deadline_ms,

@@ -26,7 +26,7 @@ pub use build::{BuildError, Profile, build_crate};
 pub use error::PluginError;
 pub use instance::{Call, Instance};
 pub use load::Plugin;
-pub use notes::{Notes, Slot};
+pub use notes::{Notes, Slot, result_number};
 pub use registry::{Current, Registry};
 pub use timer::OfTimer;
 pub use window::OfWindow;

@@ -8,6 +8,8 @@ use crate::model::{At, Failure, FailureKind, Keyed, TimerCall};
 pub struct OfTimer<'a> {
     /// Which.
     pub timer: TimerCall<'a>,
+    /// Topic, partition and number to blame if the call ends the process: see [`super::result_number`].
+    pub stands_at: (&'a str, i32, i64),
     /// What it knows of its key.
     pub keyed: &'a dyn Keyed,
     /// Which attempt this is, from 1.

@@ -10,8 +10,8 @@ use crate::model::{Failure, FailureKind, Keyed, WindowCall};
 pub struct OfWindow<'a> {
     /// With what.
     pub window: &'a WindowCall<'a>,
-    /// Topic, partition and offset of the record to blame if the call ends the process: the one by which the window gives
-    /// its result. `None`: no note is taken of the call, since nobody could make anything of it.
+    /// Topic, partition and offset of the record to blame if the call ends the process, the one by which the window gives
+    /// its result; or, where there is none, what [`super::result_number`] says. `None`: no note is taken of the call.
     pub stands_at: Option<(&'a str, i32, i64)>,
     /// What it knows of its key; `None`: of no key.
     pub keyed: Option<&'a dyn Keyed>,

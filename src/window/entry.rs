@@ -25,7 +25,7 @@ use super::{Held, Kept, Pending, Place, Progress, Window};
 use crate::model::At;
 
 /// The first byte of every value.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 const WINDOW: u8 = b'w';
 const EVENT: u8 = b'e';
@@ -207,7 +207,10 @@ pub(super) fn read_progress(value: &[u8]) -> Result<Progress, Damaged> {
 
 /// Reads a result that waits, without its events.
 pub(super) fn read_pending(value: &[u8]) -> Result<Pending, Damaged> {
-    decode(value)
+    let broken = |_| Damaged::Broken("its value does not end where it should");
+    let (pending, rest): (Pending, _) = postcard::take_from_bytes(body(value)?).map_err(broken)?;
+    let round = if rest.is_empty() { 0 } else { postcard::from_bytes(rest).map_err(broken)? };
+    Ok(Pending { round, ..pending })
 }
 
 /// Reads a timer that fired.
@@ -215,7 +218,7 @@ pub(super) fn read_timer(value: &[u8]) -> Result<Pending, Damaged> {
     decode::<FiredTimer<'_>>(value).map(|timer| timer.pending())
 }
 
-fn decode<'v, T: serde::Deserialize<'v>>(value: &'v [u8]) -> Result<T, Damaged> {
+pub(super) fn decode<'v, T: serde::Deserialize<'v>>(value: &'v [u8]) -> Result<T, Damaged> {
     postcard::from_bytes(body(value)?).map_err(|_| Damaged::Broken("its value does not end where it should"))
 }
 
@@ -266,6 +269,10 @@ pub(super) fn pending(
     buffers.name(PENDING, number, None);
     if let Some(after) = after {
         buffers.encode(after);
+        if after.round > 0 {
+            let value = std::mem::take(&mut buffers.value);
+            buffers.value = postcard::to_extend(&after.round, value).expect("memory takes every plain type");
+        }
     }
     each(&buffers.key, after.map(|_| buffers.value.as_slice()));
     let events = |pending: Option<&Pending>| pending.map_or(0, |pending| pending.events.len());

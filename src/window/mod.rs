@@ -484,6 +484,11 @@ impl Windows {
         self.waiting.failed(number);
     }
 
+    /// A result that had died is given again.
+    pub fn revive(&mut self, pending: Pending) {
+        self.waiting.revive(pending);
+    }
+
     /// One that waited is done with.
     pub fn settled(&mut self, number: u64) {
         self.waiting.done(number);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::entry::{self, Damaged};
 use super::own::Timer;
 use super::{Fired, Why};
 use crate::model::At;
@@ -36,6 +37,18 @@ pub struct Pending {
     /// It is no window's but of this timer, which fired.
     #[serde(skip)]
     pub timer: Option<(Arc<str>, At)>,
+    /// How often it was brought back after it had died. Written behind the rest, where it is not 0.
+    #[serde(skip)]
+    pub round: u32,
+}
+
+/// A result as a whole, with its events.
+#[derive(Serialize, Deserialize)]
+struct Packed<'a> {
+    #[serde(borrow)]
+    timer: Option<FiredTimer<'a>>,
+    pending: Pending,
+    events: Vec<&'a [u8]>,
 }
 
 /// A timer that fired and whose call is to be made, as it is written down.
@@ -47,6 +60,7 @@ pub(super) struct FiredTimer<'a> {
     is_by_clock: bool,
     at_ms: i64,
     attempts: u32,
+    round: u32,
 }
 
 impl Pending {
@@ -71,7 +85,24 @@ impl Pending {
             attempts,
             events: Vec::new(),
             timer: Some((name, at)),
+            round: 0,
         }
+    }
+
+    /// All of it in one piece, so that it can be brought back after it has died.
+    pub fn pack(&self) -> Vec<u8> {
+        let events = self.events.iter().map(|body| &**body).collect();
+        let packed = Packed { timer: self.fired_timer(), pending: self.clone(), events };
+        postcard::to_extend(&packed, vec![entry::VERSION]).expect("memory takes every plain type")
+    }
+
+    /// Reads what [`Pending::pack`] made: no call for it has failed.
+    pub fn unpack(bytes: &[u8], round: u32) -> Result<Self, Damaged> {
+        let Packed { timer, pending, events } = entry::decode(bytes)?;
+        let events = events.into_iter().map(Bytes::copy_from_slice).collect();
+        let of_timer = timer.map(|timer| timer.pending());
+        let pending = of_timer.unwrap_or(Self { events, ..pending });
+        Ok(Self { attempts: 0, round, ..pending })
     }
 
     /// What is written down of one that is a timer's.
@@ -81,14 +112,15 @@ impl Pending {
             At::Clock(at_ms) => (true, *at_ms),
             At::Event(at_ms) => (false, *at_ms),
         };
-        Some(FiredTimer { key: &self.key, name, is_by_clock, at_ms, attempts: self.attempts })
+        let (attempts, round) = (self.attempts, self.round);
+        Some(FiredTimer { key: &self.key, name, is_by_clock, at_ms, attempts, round })
     }
 }
 
 impl FiredTimer<'_> {
     pub fn pending(&self) -> Pending {
         let at = if self.is_by_clock { At::Clock(self.at_ms) } else { At::Event(self.at_ms) };
-        Pending::of_timer(self.key, (self.name.into(), at), self.attempts)
+        Pending { round: self.round, ..Pending::of_timer(self.key, (self.name.into(), at), self.attempts) }
     }
 }
 
@@ -163,7 +195,13 @@ impl Waiting {
             attempts,
             events: fired.members.iter().map(|kept| kept.body.clone()).collect(),
             timer: None,
+            round: 0,
         });
+    }
+
+    /// One that had died is brought back.
+    pub fn revive(&mut self, pending: Pending) {
+        self.insert(pending);
     }
 
     /// A timer has fired: its call is to be made.

@@ -81,6 +81,13 @@ impl Config {
         notes.crashes(&function, topic, *partition)
     }
 
+    /// How often this process's predecessors died during calls with results of a partition, by their numbers.
+    pub fn deaths_of_results(&self, partition: i32) -> BTreeMap<i64, u32> {
+        let topic = self.function.state_topic.clone();
+        // No number is below that: none is settled by an offset.
+        self.deaths(&Partition { topic, partition }, i64::MIN)
+    }
+
     /// Outputs and offsets in one transaction.
     pub fn is_exactly_once(&self) -> bool {
         self.function.delivery.guarantee == Guarantee::ExactlyOnce

@@ -48,9 +48,7 @@ impl Worker {
         self.last_cut_ms = Some(now.wall_ms);
         self.trace_cut(took, true);
         CutCommitted { took }.emit(&mut self.meter);
-        if let Some(states) = &mut self.states {
-            states.committed()?;
-        }
+        self.states_are_committed()?;
         self.trim();
         self.ticks_are_made();
         if let Some(tap) = &mut self.tap

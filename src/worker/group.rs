@@ -181,7 +181,11 @@ impl Worker {
         self.consumer.assign(&starts)?;
         self.arriving.clear();
         if let Some(states) = &mut self.states {
-            restored.into_iter().for_each(|(partition, windows)| states.open(partition, windows, at));
+            for (partition, windows) in restored {
+                let deaths = self.config.deaths_of_results(partition);
+                self.pipeline.suspect(deaths.keys().copied());
+                states.open(partition, (windows, deaths), at);
+            }
         }
         for (partition, source, checkpoint, is_new) in opened {
             LanePlaced {

@@ -86,9 +86,7 @@ impl Worker {
             let took = self.since_failure();
             self.trace_cut(took, true);
             CutCommitted { took }.emit(&mut self.meter);
-            if let Some(states) = &mut self.states {
-                states.committed()?;
-            }
+            self.states_are_committed()?;
             self.ticks_are_made();
         } else {
             self.undone();
@@ -109,6 +107,8 @@ impl Worker {
     fn undone(&mut self) {
         if let Some(states) = &mut self.states {
             states.rolled_back();
+            let config = &self.config;
+            states.recount_deaths(|partition| config.deaths_of_results(partition));
         }
         self.gathers.rolled_back();
         self.sent = 0;

@@ -17,8 +17,9 @@ use crate::kafka::{Consumer, Origin, Partition};
 use crate::model::{Function, Moment, WindowSpec};
 use crate::observe::Phase;
 use crate::observe::metrics::Id;
-use crate::pipeline::{Tidings, back_off};
-use crate::window::{Part, Windows};
+use crate::pipeline::{Tidings, back_off, result_number};
+use crate::plugin::Notes;
+use crate::window::{Part, Pending, Windows};
 
 /// A worker that has not come round for so long stood still: it does not know how long its partitions were quiet.
 pub(super) const STOOD_STILL: Duration = Duration::from_secs(2);
@@ -44,6 +45,10 @@ struct State {
     again_at: BTreeMap<u64, Duration>,
     /// The wall clock when somebody last looked which timers fire by it.
     wall_ms: i64,
+    /// How often the process died during calls with results, by their numbers, and it is not yet counted as attempts.
+    deaths: BTreeMap<i64, u32>,
+    /// Those that are counted, and the count is not yet committed.
+    counted: Vec<i64>,
 }
 
 impl State {
@@ -122,7 +127,7 @@ impl States {
     }
 
     /// Takes over the windows of a partition.
-    pub fn open(&mut self, partition: i32, windows: Windows, now: Moment) {
+    pub fn open(&mut self, partition: i32, (windows, deaths): (Windows, BTreeMap<i64, u32>), now: Moment) {
         self.states.retain(|state| state.partition != partition);
         self.states.push(State {
             partition,
@@ -132,6 +137,8 @@ impl States {
             again_at: BTreeMap::new(),
             // What was due while nobody ran fires before the first event.
             wall_ms: now.wall_ms,
+            deaths,
+            counted: Vec::new(),
         });
     }
 
@@ -214,6 +221,23 @@ impl States {
             state.windows.rolled_back();
             state.again_at.clear();
             state.idle = None;
+        }
+    }
+
+    /// What was counted of deaths is committed: it need not be noted any more.
+    pub fn settle_deaths(&mut self, notes: &Notes, function: &Function) {
+        for state in self.states.iter_mut().filter(|state| !state.counted.is_empty()) {
+            let place = (function.state_topic.as_str(), state.partition);
+            notes.settle(&function.name.to_string(), place, i64::MIN, &state.counted);
+            state.counted.clear();
+        }
+    }
+
+    /// What was counted of deaths since the last cut is undone, and counted again.
+    pub fn recount_deaths(&mut self, deaths: impl Fn(i32) -> BTreeMap<i64, u32>) {
+        for state in self.states.iter_mut().filter(|state| !state.counted.is_empty()) {
+            state.counted.clear();
+            state.deaths = deaths(state.partition);
         }
     }
 
@@ -373,7 +397,9 @@ impl Worker {
         };
         let Some(lane) = self.lanes.find(&states.topic, partition) else { return Ok(()) };
         let Some(pending) = state.windows.waiting_at(number).cloned() else { return Ok(()) };
-        if self.outputs.is_full() || self.recovery.is_some() {
+        let result = result_number(&pending.name);
+        let is_suspect = self.pipeline.is_suspect(result);
+        if self.outputs.is_full() || self.recovery.is_some() || (is_suspect && self.outputs.is_open()) {
             self.must_cut = true;
             return Ok(());
         }
@@ -383,7 +409,18 @@ impl Worker {
         let began = self.config.clock.now();
         let place = ((lane.partition.topic.as_str(), partition), began);
         state.again_at.remove(&number);
-        if self.pipeline.give_again(place, &pending, &mut state.windows, &mut writer) {
+        let is_done = match state.deaths.remove(&result) {
+            Some(times) => {
+                state.counted.push(result);
+                // The last one is counted below.
+                (1..times).for_each(|_| state.windows.failed_again(number));
+                let mut pending = Pending::clone(&pending);
+                pending.attempts += times;
+                self.pipeline.give_died(place, &pending, &mut writer)
+            }
+            None => self.pipeline.give_again(place, &pending, &mut state.windows, &mut writer),
+        };
+        if is_done {
             state.windows.settled(number);
         } else {
             state.windows.failed_again(number);
@@ -392,6 +429,8 @@ impl Worker {
             tap.gave();
         }
         lane.track.is_dirty = true;
+        // One that may end the process takes no others with it.
+        self.must_cut |= is_suspect;
         lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
         let (lane, unrouted) = (lane.track.lane, self.pipeline.given().unrouted);
         (0..unrouted).for_each(|_| self.meter.unrouted());
@@ -491,6 +530,15 @@ impl Worker {
             let Some(lane) = lanes.find(topic, partition) else { return };
             outputs.write_state(partition, Origin::of_no_record(lane.track.lane), (key, value));
         });
+    }
+
+    /// What was done to the state is committed.
+    pub(super) fn states_are_committed(&mut self) -> Result<(), Stopped> {
+        let Some(states) = &mut self.states else { return Ok(()) };
+        if let Some(notes) = &self.config.notes {
+            states.settle_deaths(notes, &self.config.function);
+        }
+        states.committed()
     }
 
     /// Publishes how often events were late for some of their windows.

@@ -7,7 +7,7 @@ use crate::scene::{Recorder, Stored, TIME_MS, function};
 
 fn bury(stored: &Stored, error: &str) -> crate::scene::Written {
     let mut writer = Recorder::default();
-    let death = Death { reason: DeadLetterReason::Exhausted, error, attempts: 12, round: 0, span: None };
+    let death = Death { attempts: 12, ..Death::of(DeadLetterReason::Exhausted, error) };
     let record = stored.record();
     DeadLetters::new(&function(Vec::new())).write((&record, &record), &death, TIME_MS + 9, &mut writer);
     writer.0.remove(0)

@@ -27,7 +27,7 @@ use crate::kafka::{
     Admin, Cluster, Error, Origin, Produce, Producer, ProducerConfig, TopicIndex, message_limits,
 };
 use crate::model::{Clock as _, Function, Header, SystemClock};
-use crate::pipeline::{FUNCTION, Place, ROUND, own_headers_of};
+use crate::pipeline::{FUNCTION, Place, RESULT, ROUND, own_headers_of};
 use crate::runtime::make_redrive_topic;
 
 /// As many letters go in one transaction, or as many bytes.
@@ -169,7 +169,13 @@ impl Redrive {
             Ok(place) => place,
             Err(error) => return Some(error.to_string()),
         };
-        let is_read = function.sources.iter().any(|source| source.topic == place.topic);
+        let result = letter.record.headers().iter().find(|header| header.name == RESULT);
+        if result.is_some_and(|result| result.value.is_none()) {
+            let message =
+                "the window was too large to be kept whole in its dead letter: its value shows what it held";
+            return Some(message.to_owned());
+        }
+        let is_read = result.is_some() || function.sources.iter().any(|source| source.topic == place.topic);
         (self.to.is_none() && !is_read)
             .then(|| format!("it came from topic {}, which no source of the function reads", place.topic))
     }
@@ -414,6 +420,7 @@ impl<'a> Writer<'a> {
             (LETTER, format!("{topic}/{id}")),
         ];
         let mut all = own_headers_of(&headers);
+        all.extend(headers.iter().filter(|header| header.name == RESULT));
         all.extend(added.iter().map(|(name, value)| Header { name, value: Some(value.as_bytes()) }));
         self.producer.produce(&Produce {
             topic: self.topic,

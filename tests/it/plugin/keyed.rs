@@ -71,7 +71,8 @@ fn say(instance: &mut Instance, text: &str, keyed: Option<&dyn Keyed>, outbox: &
 }
 
 fn fire(instance: &mut Instance, timer: TimerCall<'_>, keyed: &dyn Keyed, outbox: &mut Outbox) -> Outcome {
-    let call = OfTimer { timer, keyed, attempt: 2, now_ms: 5_000, deadline_ms: 10_000 };
+    let call =
+        OfTimer { timer, stands_at: ("state", 0, 1), keyed, attempt: 2, now_ms: 5_000, deadline_ms: 10_000 };
     Handler::call_timer(instance, &call, outbox)
 }
 
