@@ -118,6 +118,14 @@ pub enum At {
     Clock(i64),
 }
 
+impl At {
+    /// The time, by whichever clock: milliseconds since the epoch.
+    pub const fn time_ms(self) -> i64 {
+        let (Self::Event(time_ms) | Self::Clock(time_ms)) = self;
+        time_ms
+    }
+}
+
 /// The state and timers of the key of the event, window or timer that is being handled, and tables. Of a call that does not
 /// end well nothing is kept.
 impl Context<'_> {

@@ -1,6 +1,7 @@
 //! What authors of Tidemill handlers import.
 //!
-//! A handler is a type that is made once per worker thread and called once per event (or [window](#windows)):
+//! A handler is a type that is made once per worker thread and called once per event (or [window](#windows), or
+//! [timer](#state-and-timers)):
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -45,7 +46,8 @@
 //! What a call emits is written together with the event's offset (a window's with its state), or not at all: a call that ends in
 //! a [`Failure`] leaves nothing. Every instance belongs to one thread at a time, so a handler needs no
 //! locks; what it keeps in `self` is lost on a restart and not shared between workers, so keep there
-//! only what can be made again (clients, caches, compiled patterns).
+//! only what can be made again (clients, caches, compiled patterns). What is to be remembered of a key is its
+//! [state](#state-and-timers).
 //!
 //! # Windows
 //!
@@ -94,6 +96,61 @@
 //! matches.expect_reject_window(GivenWindow::of("ada").event("ride", ride).missing("payment"));
 //! matches.expect_nothing_more();
 //! ```
+//!
+//! # State and timers
+//!
+//! With `state: {}` in its manifest a function remembers: each key has values and timers of its own, by names that are
+//! constants of the handler. A timer calls [`OnTimer`] when event time, or the clock, has come so far:
+//!
+//! ```
+//! use std::time::Duration;
+//! use serde_json::json;
+//! use tidemill_sdk::{
+//!     Context, Done, Event, Failure, Fired, Handler, OnTimer, Outcome, Setup, State, Timer,
+//! };
+//!
+//! const VISITS: State<u64> = State::named("visits");
+//! const GONE: Timer = Timer::named("gone");
+//!
+//! struct Sessions;
+//!
+//! impl Handler for Sessions {
+//!     fn init(_: &Setup) -> Result<Self, Failure> { Ok(Self) }
+//!
+//!     fn handle(&mut self, _: &Event, ctx: &mut Context) -> Outcome {
+//!         let visits = ctx.get(&VISITS)?.unwrap_or_default();
+//!         ctx.put(&VISITS, &(visits + 1))?;
+//!         ctx.timer(&GONE, ctx.in_event_time(Duration::from_secs(1800)))?; // and not when it was to fire before
+//!         Ok(Done::Ok)
+//!     }
+//! }
+//!
+//! impl OnTimer for Sessions {
+//!     fn on_timer(&mut self, fired: &Fired, ctx: &mut Context) -> Outcome {
+//!         ctx.emit(fired.key(), &json!({ "visits": ctx.get(&VISITS)? }))?;
+//!         ctx.delete(&VISITS)?;
+//!         Ok(Done::Ok)
+//!     }
+//! }
+//!
+//! tidemill_sdk::export! { "sessions" => Sessions }
+//!
+//! // and its test:
+//! use tidemill_sdk::testing::{Given, Harness};
+//!
+//! let mut sessions = Harness::<Sessions>::new(()).with_timers().strict();
+//! let minute = |n: i64| 1_767_225_600_000 + n * 60_000;
+//! sessions.expect_ok(Given::text("ada", "/").at(minute(0)));
+//! sessions.expect_ok(Given::text("ada", "/rides").at(minute(20)));
+//! sessions.advance_event_time(minute(49));
+//! sessions.expect_nothing_more();
+//! sessions.expect_ok(Given::text("bob", "/").at(minute(50))); // time goes on for all keys
+//! sessions.expect_emit("ada", &json!({ "visits": 2 }));
+//! assert_eq!(sessions.state("ada", &VISITS), None);
+//! ```
+//!
+//! A call sees what it has put itself, and nothing of it is kept if the call does not end well. What a source with `table` in
+//! the manifest has is looked up in the same way: [`Table`] and [`Context::lookup`].
 //!
 //! # How a call ends
 //!

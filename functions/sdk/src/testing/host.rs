@@ -9,8 +9,9 @@ use tidemill_abi as abi;
 use super::Emitted;
 use super::given::Placed;
 use super::given_window::PlacedWindow;
+use super::keyed::{Due, Effect, Keys, lookup, state_get, state_put, timer_cancel, timer_set};
 use crate::event::{bytes, text};
-use crate::{Done, Failure, Level, Outcome};
+use crate::{At, Done, Failure, Level, Outcome};
 
 /// What a call is about.
 #[derive(Clone, Copy, Default)]
@@ -19,19 +20,70 @@ enum Subject<'a> {
     Nothing,
     Event(&'a Placed),
     Window(&'a PlacedWindow),
+    Timer(&'a Due),
 }
 
 /// What the callbacks of one call read and write.
 #[derive(Default)]
 pub(super) struct Frame<'a> {
     subject: Subject<'a>,
-    pub emitted: Vec<Emitted>,
-    pub counts: Vec<(String, u64)>,
-    pub logs: Vec<(Level, String)>,
+    pub keys: Option<&'a Keys>,
+    pub has_on_timer: bool,
+    pub effects: Vec<Effect>,
+    /// What the test should have done otherwise.
+    pub misuse: Option<&'static str>,
+    emitted: Vec<Emitted>,
+    counts: Vec<(String, u64)>,
+    logs: Vec<(Level, String)>,
     failure: Option<(String, Option<String>, u64)>,
 }
 
+/// What the calls of a harness have in common.
+pub(super) struct Setting<'a> {
+    pub keys: &'a Keys,
+    pub has_on_timer: bool,
+    /// How long a call may take.
+    pub timeout_ms: i64,
+}
+
+/// What one call left behind.
+pub(super) struct Left {
+    pub outcome: Outcome,
+    pub emitted: Vec<Emitted>,
+    pub effects: Vec<Effect>,
+    pub counts: Vec<(String, u64)>,
+    pub logs: Vec<(Level, String)>,
+}
+
 impl<'a> Frame<'a> {
+    fn of_call(subject: Subject<'a>, setting: &Setting<'a>) -> Self {
+        Self { subject, keys: Some(setting.keys), has_on_timer: setting.has_on_timer, ..Self::default() }
+    }
+
+    /// What is left when the call has returned this. What it emitted and did to its key counts if it went well.
+    fn end(self, status: i32) -> Left {
+        if let Some(misuse) = self.misuse {
+            panic!("{misuse}");
+        }
+        let Self { mut emitted, mut effects, counts, logs, failure, .. } = self;
+        let outcome = outcome(status, failure);
+        if !matches!(outcome, Ok(Done::Ok)) {
+            emitted.clear();
+            effects.clear();
+        }
+        Left { outcome, emitted, effects, counts, logs }
+    }
+
+    /// The key that the call is about, if it is about one.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match self.subject {
+            Subject::Nothing => None,
+            Subject::Event(given) => given.key.as_deref(),
+            Subject::Window(given) => Some(&given.key),
+            Subject::Timer(due) => Some(&due.key),
+        }
+    }
+
     /// The event that the call is about, if it is about one.
     fn event(&self) -> Option<&'a Placed> {
         match self.subject {
@@ -51,7 +103,7 @@ impl<'a> Frame<'a> {
 
 const FUNCTION: &str = "default/test";
 
-static HOST: abi::Host = abi::Host {
+pub(super) static HOST: abi::Host = abi::Host {
     size: size_of::<abi::Host>() as u32,
     version: abi::VERSION,
     header,
@@ -70,7 +122,10 @@ static HOST: abi::Host = abi::Host {
 };
 
 /// Makes an instance.
-pub(super) fn init(table: &abi::Handler, config: &str) -> (Result<*mut c_void, Failure>, Frame<'static>) {
+pub(super) fn init(
+    table: &abi::Handler,
+    config: &str,
+) -> (Result<*mut c_void, Failure>, Vec<(Level, String)>) {
     let mut frame = Frame::default();
     let setup = abi::Setup {
         size: size_of::<abi::Setup>() as u32,
@@ -89,35 +144,34 @@ pub(super) fn init(table: &abi::Handler, config: &str) -> (Result<*mut c_void, F
         Ok(_) => Ok(instance),
         Err(failure) => Err(failure),
     };
-    (made, frame)
+    (made, frame.logs)
 }
 
 /// Delivers an event.
-pub(super) fn handle<'a>(
+pub(super) fn handle(
     handle: unsafe extern "C" fn(*mut c_void, *const abi::Event, *const abi::Call) -> i32,
     instance: *mut c_void,
-    given: &'a Placed,
-    deadline_ms: i64,
-) -> (Outcome, Frame<'a>) {
-    let mut frame = Frame { subject: Subject::Event(given), ..Frame::default() };
-    let call = call_table(&mut frame, given.now_ms, deadline_ms, given.attempt);
+    given: &Placed,
+    setting: &Setting<'_>,
+) -> Left {
+    let mut frame = Frame::of_call(Subject::Event(given), setting);
+    let call = call_table(&mut frame, setting, given.now_ms, given.attempt);
     let event = event_table(given, given.key.as_deref());
     // SAFETY: the function is of this crate's table, the instance came from its `init`, and all that is passed
     // lives until it returns.
     let status = unsafe { handle(instance, &event, &call) };
-    let outcome = outcome(status, frame.failure.take());
-    (outcome, frame)
+    frame.end(status)
 }
 
 /// Delivers a window.
-pub(super) fn on_window<'a>(
+pub(super) fn on_window(
     on_window: abi::OnWindowFn,
     instance: *mut c_void,
-    given: &'a PlacedWindow,
-    deadline_ms: i64,
-) -> (Outcome, Frame<'a>) {
-    let mut frame = Frame { subject: Subject::Window(given), ..Frame::default() };
-    let call = call_table(&mut frame, given.now_ms, deadline_ms, given.attempt);
+    given: &PlacedWindow,
+    setting: &Setting<'_>,
+) -> Left {
+    let mut frame = Frame::of_call(Subject::Window(given), setting);
+    let call = call_table(&mut frame, setting, given.now_ms, given.attempt);
     let events: Vec<_> = given.events.iter().map(|event| event_table(event, Some(&given.key))).collect();
     let listed: Vec<_> = events.iter().map(ptr::from_ref).collect();
     let missing: Vec<_> = given.missing.iter().map(|name| abi::Slice::of(name.as_bytes())).collect();
@@ -138,11 +192,37 @@ pub(super) fn on_window<'a>(
     // SAFETY: the function is of this crate's table, the instance came from its `init`, and all that is passed
     // lives until it returns.
     let status = unsafe { on_window(instance, &window, &call) };
-    let outcome = outcome(status, frame.failure.take());
-    (outcome, frame)
+    frame.end(status)
 }
 
-fn call_table(frame: &mut Frame<'_>, now_ms: i64, deadline_ms: i64, attempt: u32) -> abi::Call {
+/// Fires a timer at this wall clock.
+pub(super) fn on_timer(
+    on_timer: abi::OnTimerFn,
+    instance: *mut c_void,
+    (due, now_ms): (&Due, i64),
+    setting: &Setting<'_>,
+) -> Left {
+    let mut frame = Frame::of_call(Subject::Timer(due), setting);
+    let call = call_table(&mut frame, setting, now_ms, due.pending.attempts + 1);
+    let fired = abi::Fired {
+        size: size_of::<abi::Fired>() as u32,
+        version: abi::VERSION,
+        key: abi::Slice::of(&due.key),
+        name: abi::Slice::of(due.name.as_bytes()),
+        clock: match due.pending.at {
+            At::Event(_) => abi::CLOCK_EVENT,
+            At::Clock(_) => abi::CLOCK_WALL,
+        },
+        reserved: 0,
+        at_ms: due.pending.at.time_ms(),
+    };
+    // SAFETY: the function is of this crate's table, the instance came from its `init`, and all that is passed
+    // lives until it returns.
+    let status = unsafe { on_timer(instance, &fired, &call) };
+    frame.end(status)
+}
+
+fn call_table(frame: &mut Frame<'_>, setting: &Setting<'_>, now_ms: i64, attempt: u32) -> abi::Call {
     abi::Call {
         size: size_of::<abi::Call>() as u32,
         version: abi::VERSION,
@@ -150,14 +230,14 @@ fn call_table(frame: &mut Frame<'_>, now_ms: i64, deadline_ms: i64, attempt: u32
         context: ptr::from_mut(frame).cast(),
         function: abi::Slice::of(FUNCTION.as_bytes()),
         now_ms,
-        deadline_ms,
+        deadline_ms: now_ms + setting.timeout_ms,
         attempt,
         reserved: 0,
-        watermark_ms: abi::NO_WATERMARK,
+        watermark_ms: setting.keys.watermark_ms.unwrap_or(abi::NO_WATERMARK),
     }
 }
 
-fn event_table(given: &Placed, key: Option<&[u8]>) -> abi::Event {
+pub(super) fn event_table(given: &Placed, key: Option<&[u8]>) -> abi::Event {
     abi::Event {
         size: size_of::<abi::Event>() as u32,
         version: abi::VERSION,
@@ -192,8 +272,8 @@ fn outcome(status: i32, failure: Option<(String, Option<String>, u64)>) -> Outco
 /// The frame behind a context.
 ///
 /// # Safety
-/// `context` is the one that `init`, `handle` or `on_window` of this file passed to the call that now calls back.
-unsafe fn frame<'a>(context: *mut c_void) -> &'a mut Frame<'a> {
+/// `context` is the one that `init`, `handle`, `on_window` or `on_timer` of this file passed to the call that now calls back.
+pub(super) unsafe fn frame<'a>(context: *mut c_void) -> &'a mut Frame<'a> {
     // SAFETY: the caller's promise; nobody else looks at the frame while the call runs.
     unsafe { &mut *context.cast::<Frame<'a>>() }
 }
@@ -251,16 +331,14 @@ fn show_attribute(event: Option<&Placed>, name: abi::Slice, out: &mut abi::Slice
 unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i32 {
     // SAFETY: the contract: the context of this call, and an output that lives until this returns.
     let (frame, output) = unsafe { (frame(context), &*output) };
-    let own_key = match frame.subject {
-        Subject::Nothing => return abi::INVALID,
-        Subject::Event(given) => given.key.as_ref(),
-        Subject::Window(given) => Some(&given.key),
-    };
+    if matches!(frame.subject, Subject::Nothing) {
+        return abi::INVALID;
+    }
     if output.has_timestamp != 0 && output.timestamp_ms < 0 {
         return abi::INVALID;
     }
     let key = match output.key_kind {
-        abi::KEY_OF_EVENT => own_key.cloned(),
+        abi::KEY_OF_EVENT => frame.key().map(<[u8]>::to_vec),
         abi::KEY_BYTES => bytes(output.key).map(<[u8]>::to_vec),
         _ => None,
     };
@@ -284,26 +362,6 @@ unsafe extern "C" fn emit(context: *mut c_void, output: *const abi::Output) -> i
             .collect(),
     });
     abi::FOUND
-}
-
-unsafe extern "C" fn state_get(_: *mut c_void, _: abi::Slice, _: *mut abi::Slice) -> i32 {
-    abi::NO_STATE
-}
-
-unsafe extern "C" fn state_put(_: *mut c_void, _: abi::Slice, _: abi::Slice, _: u64) -> i32 {
-    abi::NO_STATE
-}
-
-unsafe extern "C" fn timer_set(_: *mut c_void, _: abi::Slice, _: u32, _: i64) -> i32 {
-    abi::NO_STATE
-}
-
-unsafe extern "C" fn timer_cancel(_: *mut c_void, _: abi::Slice) -> i32 {
-    abi::NO_STATE
-}
-
-unsafe extern "C" fn lookup(_: *mut c_void, _: abi::Slice, _: abi::Slice, _: *mut abi::Slice) -> i32 {
-    abi::INVALID
 }
 
 unsafe extern "C" fn log(context: *mut c_void, level: u32, line: abi::Slice) {

@@ -18,19 +18,22 @@
 //! harness.expect_skip(Given::text("a", "hush").attribute("type", "whisper"));
 //! harness.expect_nothing_more();
 //! ```
+//!
+//! What a handler keeps for a key stays in the harness from call to call, and through a [`restart`](Harness::restart). Timers
+//! fire [when they are due](Harness::with_timers), tables have [the rows that the test gives them](Harness::put_row).
 
 mod emitted;
 mod given;
 mod given_window;
 mod host;
+mod keyed;
+mod timers;
 
+use serde::Serialize;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::time::Duration;
-
-use serde::Serialize;
 use tidemill_abi as abi;
 
 use crate::{
@@ -40,7 +43,8 @@ use crate::{
 pub use emitted::Emitted;
 pub use given::Given;
 pub use given_window::GivenWindow;
-use host::Frame;
+use host::{Left, Setting};
+use keyed::{Effect, Keys};
 
 /// A handler under test. Its clock starts at 2026-01-01T00:00:00Z and moves only when the test moves it.
 pub struct Harness<H: Handler> {
@@ -51,6 +55,8 @@ pub struct Harness<H: Handler> {
     strict: bool,
     now_ms: i64,
     next_offset: i64,
+    /// What keys have; not lost by a restart.
+    keys: Keys,
     emitted: VecDeque<Emitted>,
     counts: BTreeMap<String, u64>,
     logs: Vec<(Level, String)>,
@@ -68,6 +74,7 @@ const TIMEOUT_MS: i64 = 5_000;
 struct Run {
     outcome: Outcome,
     emitted: Vec<Emitted>,
+    effects: Vec<Effect>,
 }
 
 impl<H: Handler> Harness<H> {
@@ -96,6 +103,7 @@ impl<H: Handler> Harness<H> {
             strict: false,
             now_ms: START_MS,
             next_offset: 0,
+            keys: Keys::default(),
             emitted: VecDeque::new(),
             counts: BTreeMap::new(),
             logs: Vec::new(),
@@ -105,8 +113,8 @@ impl<H: Handler> Harness<H> {
         Ok(harness)
     }
 
-    /// From now on each event or window is delivered twice to the instance, and once more to a fresh one: all three must
-    /// end and emit alike. A handler that fails here keeps something in `self` that a redelivery or
+    /// From now on each event, window or timer is delivered twice to the instance, and once more to a fresh one: all three
+    /// must end, emit, and change their key alike. A handler that fails here keeps something in `self` that a redelivery or
     /// a restart would betray.
     #[must_use]
     pub fn strict(mut self) -> Self {
@@ -114,7 +122,8 @@ impl<H: Handler> Harness<H> {
         self
     }
 
-    /// Delivers an event. What a call that went well emitted is added to [`emitted`](Self::emitted).
+    /// Delivers an event. What a call that went well emitted is added to [`emitted`](Self::emitted), what it did to its key
+    /// is kept. Then timers fire that are due, now that event time has come as far as the event.
     ///
     /// # Panics
     /// When the harness is [`strict`](Self::strict) and the deliveries differ.
@@ -123,8 +132,11 @@ impl<H: Handler> Harness<H> {
         self.next_offset = self.next_offset.max(offset + 1);
         let given = given.placed(offset, self.now_ms);
         let handle = self.table.handle.expect("the tables of this crate are whole");
-        let deadline_ms = self.now_ms + TIMEOUT_MS;
-        self.deliver("the event", |instance| host::handle(handle, instance, &given, deadline_ms))
+        let (outcome, effects) =
+            self.deliver("the event", |instance, setting| host::handle(handle, instance, &given, setting));
+        self.keys.apply(given.key.as_deref().unwrap_or_default(), given.time_ms, effects);
+        self.moved_by(given.time_ms, &outcome);
+        outcome
     }
 
     /// Delivers an event that must be handled.
@@ -157,6 +169,17 @@ impl<H: Handler> Harness<H> {
     /// When the call ends otherwise.
     pub fn expect_retry(&mut self, given: Given) -> Failure {
         expect_retry(self.send(given))
+    }
+
+    /// Delivers an event that must stop the function; returns why.
+    ///
+    /// # Panics
+    /// When the call ends otherwise.
+    pub fn expect_stop(&mut self, given: Given) -> Failure {
+        match self.send(given) {
+            Err(failure) if *failure.kind() == FailureKind::Stop => failure,
+            outcome => panic!("expected a stop, got {outcome:?}"),
+        }
     }
 
     /// The oldest output not yet taken by an `expect_` must have this key and JSON value. Returns it, for a
@@ -216,12 +239,7 @@ impl<H: Handler> Harness<H> {
         self.now_ms
     }
 
-    /// Moves the clock on.
-    pub fn advance(&mut self, by: Duration) {
-        self.now_ms += i64::try_from(by.as_millis()).expect("no test waits that long");
-    }
-
-    /// Drops the instance and makes a new one, as a restart of the worker does.
+    /// Drops the instance and makes a new one, as a restart of the worker does. State and timers stay.
     ///
     /// # Panics
     /// When the handler's init fails.
@@ -239,13 +257,17 @@ impl<H: Handler> Harness<H> {
 
     fn init(&mut self) -> Result<*mut c_void, Failure> {
         FUNCTION.set(self.function);
-        let (made, frame) = host::init(&self.table, &self.config);
-        self.logs.extend(frame.logs);
+        let (made, logs) = host::init(&self.table, &self.config);
+        self.logs.extend(logs);
         made
     }
 
-    /// Calls the handler, if the harness is strict three times in all.
-    fn deliver<'g>(&mut self, what: &str, call: impl Fn(*mut c_void) -> (Outcome, Frame<'g>)) -> Outcome {
+    /// Calls the handler, if the harness is strict three times in all. Returns what is to be done to its key.
+    fn deliver(
+        &mut self,
+        what: &str,
+        call: impl Fn(*mut c_void, &Setting<'_>) -> Left,
+    ) -> (Outcome, Vec<Effect>) {
         let first = self.run(self.instance, &call);
         self.renew_after_panic(&first);
         if self.strict {
@@ -258,17 +280,17 @@ impl<H: Handler> Harness<H> {
             assert_same(&format!("{what} delivered to a fresh instance"), &first, &elsewhere);
         }
         self.emitted.extend(first.emitted);
-        first.outcome
+        (first.outcome, first.effects)
     }
 
-    fn run<'g>(&mut self, instance: *mut c_void, call: &impl Fn(*mut c_void) -> (Outcome, Frame<'g>)) -> Run {
-        let (outcome, frame) = call(instance);
-        for (name, by) in frame.counts {
+    fn run(&mut self, instance: *mut c_void, call: &impl Fn(*mut c_void, &Setting<'_>) -> Left) -> Run {
+        let has_on_timer = self.table.on_timer.is_some();
+        let left = call(instance, &Setting { keys: &self.keys, has_on_timer, timeout_ms: TIMEOUT_MS });
+        for (name, by) in left.counts {
             *self.counts.entry(name).or_default() += by;
         }
-        self.logs.extend(frame.logs);
-        let emitted = if matches!(outcome, Ok(Done::Ok)) { frame.emitted } else { Vec::new() };
-        Run { outcome, emitted }
+        self.logs.extend(left.logs);
+        Run { outcome: left.outcome, emitted: left.emitted, effects: left.effects }
     }
 
     fn drop_instance(&self, instance: *mut c_void) {
@@ -280,16 +302,19 @@ impl<H: Handler> Harness<H> {
 }
 
 impl<H: OnWindow> Harness<H> {
-    /// Delivers a window. What a call that went well emitted is added to [`emitted`](Self::emitted).
+    /// Delivers a window. What a call that went well emitted is added to [`emitted`](Self::emitted), what it did to its key
+    /// is kept. It moves no time.
     ///
     /// # Panics
     /// When the harness is [`strict`](Self::strict) and the deliveries differ.
     pub fn send_window(&mut self, given: GivenWindow) -> Outcome {
         let given = given.placed(&mut self.next_offset, self.now_ms);
-        let deadline_ms = self.now_ms + TIMEOUT_MS;
-        self.deliver("the window", |instance| {
-            host::on_window(export::on_window::<H>, instance, &given, deadline_ms)
-        })
+        let (outcome, effects) = self.deliver("the window", |instance, setting| {
+            host::on_window(export::on_window::<H>, instance, &given, setting)
+        });
+        self.keys.apply(&given.key, given.time_ms, effects);
+        self.fire_due();
+        outcome
     }
 
     /// Delivers a window that must be handled.
@@ -385,6 +410,8 @@ impl Harness<Function> {
     }
 }
 
+#[cfg(test)]
+mod keyed_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
