@@ -49,11 +49,12 @@ fn the_events_in_the_readme_can_be_fed() {
     }
 }
 
-/// The file is a test of the SDK: compiled, and its own test run.
+/// The files are tests of the SDK: compiled, and their own tests run.
 #[test]
-fn the_first_function_of_the_readme_is_compiled_and_tested() {
+fn the_functions_of_the_readme_are_compiled_and_tested() {
     let shown: Vec<String> = blocks(&read("README.md"), "rust").collect();
-    assert_eq!(shown, [read("functions/sdk/tests/first_function.rs")]);
+    let files = ["first_function", "state_and_timers"];
+    assert_eq!(shown, files.map(|file| read(&format!("functions/sdk/tests/{file}.rs"))));
 }
 
 #[test]
