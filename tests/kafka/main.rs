@@ -33,6 +33,7 @@ mod scripts;
 mod shutdown;
 mod slow_calls;
 mod start_offsets;
+mod state;
 mod stitches;
 mod traces;
 mod transactional_source;

@@ -95,6 +95,11 @@ impl ToSend {
         Self { value: Some(value.as_ref().to_vec()), ..Self::default() }
     }
 
+    /// A record with a key and the null value.
+    pub fn tombstone(key: impl AsRef<[u8]>) -> Self {
+        Self { key: Some(key.as_ref().to_vec()), ..Self::default() }
+    }
+
     /// With a header more.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), Some(value.as_ref().to_vec())));
