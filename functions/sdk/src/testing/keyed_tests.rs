@@ -161,6 +161,15 @@ fn a_timer_in_event_time_fires_when_events_have_come_so_far() {
 }
 
 #[test]
+fn a_timer_of_an_event_without_a_time_counts_from_now() {
+    let mut shop = shop();
+    shop.advance(SECOND);
+    shop.expect_ok(Given::text("ada", "quiet").at(-1));
+    assert_eq!(shop.timer("ada", &QUIET), Some(At::Event(START_MS + 61_000)));
+    assert_eq!(shop.watermark_ms(), None);
+}
+
+#[test]
 fn an_event_that_is_not_done_with_moves_no_time() {
     let mut shop = shop();
     shop.expect_retry(Given::text("ada", "fail"));
