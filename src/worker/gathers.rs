@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use super::lanes::Lanes;
 use super::states::ASK_AGAIN;
 use super::tables::Gate;
 use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Admin, Cluster, Origin, Partition};
-use crate::model::Function;
+use crate::model::{Function, Moment};
 use crate::pipeline::{Given, Tidings};
 
 /// From one message to the next.
@@ -37,6 +38,8 @@ struct Known {
     /// Where its reader stood when it was last seen to move, and when that was.
     moved: (i64, Duration),
     is_idle: bool,
+    /// Its reader before would take it for idle by now: it is, if nothing has come since.
+    was_quiet: bool,
 }
 
 /// What a worker keeps about the source partitions that it reads.
@@ -59,6 +62,16 @@ pub struct Gathers {
 }
 
 impl Gathers {
+    /// Notes for whoever reads the source partitions next since when they are quiet.
+    pub fn note_quiet(&self, lanes: &mut Lanes, (now, idle): (Moment, Duration)) {
+        for lane in lanes.iter_mut().filter(|lane| lane.track.is_dirty) {
+            let Some(known) = self.known.get(&lane.partition) else { continue };
+            let left = (known.moved.1 + idle).saturating_sub(now.elapsed);
+            let left = if known.is_idle { 0 } else { i64::try_from(left.as_millis()).unwrap_or(i64::MAX) };
+            lane.track.checkpoint.wake_at_ms = u64::try_from(now.wall_ms.saturating_add(left)).ok();
+        }
+    }
+
     /// What was said since the last cut was not said.
     pub fn rolled_back(&mut self) {
         self.known.values_mut().for_each(|known| known.said = None);
@@ -103,7 +116,7 @@ impl Worker {
             return Ok(());
         }
         let (idle, max_drift) = (window.idle, window.max_drift);
-        let now = self.now().elapsed;
+        let Moment { wall_ms, elapsed: now } = self.now();
         let gathers = &mut self.gathers;
         if now < gathers.looked_at + LOOK_EVERY {
             return Ok(());
@@ -113,13 +126,20 @@ impl Worker {
         let is_heard = !self.contact.is_doubtful();
         for lane in self.lanes.iter().filter(|lane| is_timed(lane)) {
             let next = lane.track.checkpoint.ledger.next();
-            let fresh = Known { said: None, moved: (next, now), is_idle: false };
+            let quiet_at = lane.track.checkpoint.wake_at_ms.and_then(|at| i64::try_from(at).ok());
+            let was_quiet = quiet_at.is_some_and(|at| at <= wall_ms);
+            let fresh = Known { said: None, moved: (next, now), is_idle: false, was_quiet };
             let known = gathers.known.entry(lane.partition.clone()).or_insert(fresh);
             let is_read = || {
                 let is_at = |end: Option<i64>| end.is_some_and(|end| end <= next);
                 is_heard && lane.track.held() == 0 && is_at(self.consumer.known_end(&lane.partition))
             };
-            if has_stood_still || known.moved.0 != next || !is_read() {
+            if known.was_quiet && self.consumer.known_end(&lane.partition).is_none() {
+                continue;
+            }
+            if std::mem::take(&mut known.was_quiet) && known.moved.0 == next && is_read() {
+                known.is_idle = true;
+            } else if has_stood_still || known.moved.0 != next || !is_read() {
                 (known.moved, known.is_idle) = ((next, now), false);
             } else if !known.is_idle && now.saturating_sub(known.moved.1) >= idle {
                 // What the last fetch told of the end can be old.
@@ -147,7 +167,7 @@ impl Worker {
         for lane in self.lanes.iter().filter(|lane| is_timed(lane)) {
             let Some(known) = gathers.known.get_mut(&lane.partition) else { continue };
             let says = (lane.track.checkpoint.watermark_ms, known.is_idle);
-            if known.said == Some(says) {
+            if known.said == Some(says) || known.was_quiet {
                 continue;
             }
             let at = match tidings.topics.iter().position(|(topic, _)| *topic == lane.partition.topic) {

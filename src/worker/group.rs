@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::restore::{self, Progress, Restoring};
+use super::states::Takeover;
 use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
 use crate::model::{Class, StartAt};
@@ -184,7 +185,11 @@ impl Worker {
             for (partition, windows) in restored {
                 let deaths = self.config.deaths_of_results(partition);
                 self.pipeline.suspect(deaths.keys().copied());
-                states.open(partition, (windows, deaths), at);
+                let is_it = |(of, ..): &&Opened| states.is_of(of) && of.partition == partition;
+                let wake_at =
+                    opened.iter().find(is_it).and_then(|(_, _, checkpoint, _)| checkpoint.wake_at_ms);
+                let wake_at_ms = wake_at.and_then(|at| i64::try_from(at).ok());
+                states.open(partition, windows, Takeover { wake_at_ms, deaths }, at);
             }
         }
         for (partition, source, checkpoint, is_new) in opened {

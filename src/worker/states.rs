@@ -49,6 +49,9 @@ struct State {
     deaths: BTreeMap<i64, u32>,
     /// Those that are counted, and the count is not yet committed.
     counted: Vec<i64>,
+    /// Nothing has come since it was taken over: what its owner before expected, if nothing came, as event time and the
+    /// wall clock at which it comes to that.
+    expected: Option<(i64, i64)>,
 }
 
 impl State {
@@ -56,6 +59,43 @@ impl State {
     fn is_due(&self) -> bool {
         self.windows.is_due() || self.windows.next_clock_ms().is_some_and(|at| at <= self.wall_ms)
     }
+
+    /// When something is due if nothing comes, by the wall clock, in milliseconds since the epoch.
+    fn wake_at_ms(&self, now: Moment, idle: Duration) -> Option<i64> {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let by_event_time = self.windows.next_deadline_ms().and_then(|deadline| {
+            let (time_ms, wait) = match (self.expected, self.idle) {
+                (Some(expected), _) => (expected_at(expected, now.wall_ms), Duration::ZERO),
+                (None, Some((since, base))) => {
+                    (base.saturating_add(ms(now.elapsed.saturating_sub(since))), Duration::ZERO)
+                }
+                (None, None) => {
+                    (self.windows.watermark_ms(), (self.heard_at + idle).saturating_sub(now.elapsed))
+                }
+            };
+            let left = deadline.checked_sub(time_ms.max(self.windows.watermark_ms()))?;
+            now.wall_ms.checked_add(ms(wait))?.checked_add(left)
+        });
+        by_event_time.into_iter().chain(self.windows.next_clock_ms()).min()
+    }
+
+    /// Something has come.
+    fn is_heard(&mut self, now: Duration) {
+        (self.heard_at, self.idle, self.expected) = (now, None, None);
+    }
+}
+
+/// Where event time stands at `wall_ms` if it comes to the first at the second.
+fn expected_at((time_ms, at_ms): (i64, i64), wall_ms: i64) -> i64 {
+    time_ms.saturating_sub(at_ms.saturating_sub(wall_ms))
+}
+
+/// What a partition's state needs besides its windows.
+pub struct Takeover {
+    /// When its owner before expected something to be due, by the wall clock, milliseconds since the epoch.
+    pub wake_at_ms: Option<i64>,
+    /// How often the process died during calls with its results, by their numbers.
+    pub deaths: BTreeMap<i64, u32>,
 }
 
 /// The state of all partitions of a worker.
@@ -127,8 +167,12 @@ impl States {
     }
 
     /// Takes over the windows of a partition.
-    pub fn open(&mut self, partition: i32, (windows, deaths): (Windows, BTreeMap<i64, u32>), now: Moment) {
+    pub fn open(&mut self, partition: i32, windows: Windows, takeover: Takeover, now: Moment) {
         self.states.retain(|state| state.partition != partition);
+        let Takeover { wake_at_ms, deaths } = takeover;
+        // What was expected of a timer says nothing of event time.
+        let of_event_time = wake_at_ms.filter(|at| windows.next_clock_ms() != Some(*at));
+        let expected = windows.next_deadline_ms().zip(of_event_time);
         self.states.push(State {
             partition,
             windows,
@@ -139,6 +183,7 @@ impl States {
             wall_ms: now.wall_ms,
             deaths,
             counted: Vec::new(),
+            expected,
         });
     }
 
@@ -155,7 +200,7 @@ impl States {
     #[inline]
     pub fn enter(&mut self, partition: i32, now: Duration) -> Option<&mut Windows> {
         let state = self.states.iter_mut().find(|state| state.partition == partition)?;
-        (state.heard_at, state.idle) = (now, None);
+        state.is_heard(now);
         Some(&mut state.windows)
     }
 
@@ -174,6 +219,12 @@ impl States {
     pub fn until_timer(&self, wall_ms: i64) -> Option<Duration> {
         let first = self.states.iter().filter_map(|state| state.windows.next_clock_ms()).min()?;
         Some(Duration::from_millis(u64::try_from(first.saturating_sub(wall_ms)).unwrap_or(0)))
+    }
+
+    /// When something is due in a partition if nothing comes, by the wall clock, in milliseconds since the epoch.
+    fn wake_at_ms(&self, partition: i32, now: Moment) -> Option<i64> {
+        let state = self.states.iter().find(|state| state.partition == partition)?;
+        state.wake_at_ms(now, self.spec.idle)
     }
 
     /// Calls wait to be made that came just now.
@@ -220,7 +271,7 @@ impl States {
         for state in &mut self.states {
             state.windows.rolled_back();
             state.again_at.clear();
-            state.idle = None;
+            (state.idle, state.expected) = (None, None);
         }
     }
 
@@ -252,33 +303,51 @@ impl States {
     }
 
     /// Lets event time go on in partitions that are quiet, as far as that closes something or is worth to be remembered; says
-    /// in which. `has_more` says of one that something may be left to read, and
+    /// in which. `has_more` says of one whether something is left to read, if that is known, and
     /// `is_read` whether the broker says that nothing is, if it says anything.
     fn tick(
         &mut self,
-        now: Duration,
-        has_more: impl Fn(i32) -> bool,
+        Moment { wall_ms, elapsed: now }: Moment,
+        has_more: impl Fn(i32) -> Option<bool>,
         is_read: impl Fn(i32) -> Option<bool>,
     ) -> Vec<i32> {
         let mut moved = Vec::new();
         let has_stood_still = now.saturating_sub(self.looked_at) > STOOD_STILL;
         self.looked_at = now;
         for state in &mut self.states {
-            if has_stood_still || has_more(state.partition) {
-                (state.heard_at, state.idle) = (now, None);
+            let has_more = has_more(state.partition);
+            if has_more == Some(true) {
+                state.is_heard(now);
                 continue;
             }
+            if has_stood_still || has_more.is_none() {
+                // Nobody can say how long it was quiet, but for who knows since when it was.
+                (state.heard_at, state.idle) = (now, None);
+                if has_more.is_none() {
+                    continue;
+                }
+            }
             let since = state.heard_at + self.spec.idle;
-            if now < since || state.windows.progress().is_some_and(|progress| !progress.is_idle()) {
+            let is_held = state.windows.progress().is_some_and(|progress| !progress.is_idle());
+            if is_held {
+                state.expected = None;
+            }
+            let is_quiet = now >= since || state.expected.is_some();
+            if is_held || !is_quiet {
                 state.idle = None;
                 continue;
             }
-            // Time goes on from the moment at which nobody holds it any more.
-            let since = if self.sources.is_some() { now } else { since };
-            let (since, base) = *state.idle.get_or_insert((since, state.windows.watermark_ms()));
-            let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
-            // Before the first event there is no time to go on from, and nothing that waits for it.
-            let time_ms = base.saturating_add(passed);
+            let time_ms = match state.expected {
+                Some(expected) => expected_at(expected, wall_ms),
+                None => {
+                    // Time goes on from the moment at which nobody holds it any more.
+                    let since = if self.sources.is_some() { now } else { since };
+                    let (since, base) = *state.idle.get_or_insert((since, state.windows.watermark_ms()));
+                    let passed = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
+                    // Before the first event there is no time to go on from, and nothing that waits for it.
+                    base.saturating_add(passed)
+                }
+            };
             let Some(deadline) = state.windows.next_deadline_ms() else { continue };
             // What has passed outlives a restart, and an event that moves no time.
             let is_much = time_ms.saturating_sub(state.windows.watermark_ms()) >= REMEMBER_EVERY_MS;
@@ -293,7 +362,7 @@ impl States {
                     state.windows.advance_to(time_ms);
                     moved.push(state.partition);
                 }
-                Some(false) => (state.heard_at, state.idle) = (now, None),
+                Some(false) => state.is_heard(now),
                 None => self.ask_at = now + ASK_AGAIN,
             }
         }
@@ -304,9 +373,10 @@ impl States {
 impl Worker {
     /// Lets event time go on where nothing comes, and closes what is due.
     pub(super) fn let_time_pass(&mut self) -> Result<(), Stopped> {
-        let Moment { wall_ms, elapsed: now } = self.now();
+        let moment = self.now();
+        let now = moment.elapsed;
         let Some(states) = &mut self.states else { return Ok(()) };
-        states.states.iter_mut().for_each(|state| state.wall_ms = wall_ms);
+        states.states.iter_mut().for_each(|state| state.wall_ms = moment.wall_ms);
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
         let topic = Arc::clone(&states.topic);
@@ -317,9 +387,8 @@ impl Worker {
             lane.track.held() == 0 && end <= lane.track.checkpoint.ledger.next()
         };
         let has_more = |partition| {
-            let known = |lane: &super::Lane| consumer.known_end(&lane.partition);
-            !is_heard
-                || !lane_of(partition).is_some_and(|lane| known(lane).is_some_and(|end| is_at(lane, end)))
+            let lane = lane_of(partition).filter(|_| is_heard)?;
+            consumer.known_end(&lane.partition).map(|end| !is_at(lane, end))
         };
         let sources = states.sources.clone();
         // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
@@ -331,7 +400,7 @@ impl Worker {
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
             if is_at(lane, end) { all_sent() } else { Some(false) }
         };
-        let moved = states.tick(now, has_more, is_read);
+        let moved = states.tick(moment, has_more, is_read);
         for lane in self.lanes.iter_mut().filter(|lane| *lane.partition.topic == *topic) {
             lane.track.is_dirty |= moved.contains(&lane.partition.partition);
         }
@@ -513,6 +582,7 @@ impl Worker {
 
     /// Writes what the state has that is not in its topic, and notes where event time stands.
     pub(super) fn write_state(&mut self) {
+        let now = self.now();
         let Some(states) = &mut self.states else { return };
         for partition in states.dirty() {
             if let Some(lane) = self.lanes.find(&states.topic, partition) {
@@ -523,8 +593,11 @@ impl Worker {
         for lane in self.lanes.iter_mut().filter(|lane| lane.track.is_dirty) {
             if let Some(watermark_ms) = states.watermark_ms(&lane.partition) {
                 lane.track.checkpoint.watermark_ms = watermark_ms;
+                let wake_at_ms = states.wake_at_ms(lane.partition.partition, now);
+                lane.track.checkpoint.wake_at_ms = wake_at_ms.and_then(|at| u64::try_from(at).ok());
             }
         }
+        self.gathers.note_quiet(&mut self.lanes, (now, states.spec.idle));
         let (lanes, outputs, topic) = (&mut self.lanes, &mut self.outputs, &states.topic);
         states.changes(|partition, key, value| {
             let Some(lane) = lanes.find(topic, partition) else { return };

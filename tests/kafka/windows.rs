@@ -150,3 +150,21 @@ fn state_of_other_windows_is_refused() {
     wait_until(WITHIN, "the refusal to be said", || worker.log().contains("written for other windows"));
     worker.kill();
 }
+
+#[test]
+fn a_window_closes_when_it_would_have_though_nothing_ran_meanwhile() {
+    let stage = counting("meanwhile", 1).with("/spec/window/idle", json!("12s"));
+    let mut worker = stage.spawn("a");
+    cluster().produce(&stage.source, (0..10).map(|n| ToSend::new("ada", n.to_string()).at(now_ms())));
+    let read_at = now_ms();
+    stage.wait_until_drained(WITHIN);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+    wait_until(WITHIN, "the time at which it closes", || now_ms() > read_at + 16_000);
+    let started = now_ms();
+    let mut worker = stage.spawn("a");
+    let follower = Follower::start(cluster(), &stage.sink);
+    let results = follower.wait_for(1, WITHIN);
+    assert_eq!(result(&results[0]).1, (10, 45));
+    assert!(now_ms() < started + 10_000, "it did not wait for the time anew");
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
