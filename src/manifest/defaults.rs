@@ -180,6 +180,14 @@ pub(super) fn min() -> u32 {
     0
 }
 
+pub(super) fn max_workers() -> u32 {
+    0
+}
+
+pub(super) fn drain_within() -> DurationText {
+    text("30s")
+}
+
 impl Default for EventTime {
     fn default() -> Self {
         Self { idle: idle(), max_skew: max_skew(), max_drift: max_drift() }
@@ -222,7 +230,7 @@ impl Default for Circuit {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: min() }
+        Self { min: min(), max: max_workers(), drain_within: drain_within() }
     }
 }
 

@@ -98,7 +98,7 @@ fn manifest(function: &Function) -> FunctionManifest {
             time: function.window.as_ref().filter(|_| !function.has_window()).map(window::written_time),
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),
-            scale: Scale { min: function.workers },
+            scale: scale(&function.scale),
             limits: Limits { memory: text::size_text(function.memory) },
             kafka: Kafka {
                 consumer: function.kafka.consumer.clone(),
@@ -106,6 +106,10 @@ fn manifest(function: &Function) -> FunctionManifest {
             },
         },
     }
+}
+
+fn scale(scale: &model::ScaleSpec) -> Scale {
+    Scale { min: scale.min, max: scale.max.unwrap_or(0), drain_within: scale.drain_within.into() }
 }
 
 fn handler(handler: &model::HandlerSpec) -> Handler {

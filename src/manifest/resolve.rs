@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use super::document::{Document, join};
 use super::secret::Secret;
-use super::spec::{CloudEvents, Create, Delivery, FunctionManifest, Handler, Kafka, Key, Sink, Source, Time};
+use super::spec::{
+    CloudEvents, Create, Delivery, FunctionManifest, Handler, Kafka, Key, Scale, Sink, Source, Time,
+};
 use super::{defaults, filter, owned, spec, text};
 use crate::model::{
     self, CloudEventsSink, CreateTopic, Format, Function, FunctionName, HandlerSpec, KafkaSettings, KeySpec,
-    StartAt, TimeFormat, TimeSpec,
+    ScaleSpec, StartAt, TimeFormat, TimeSpec,
 };
 
 /// The room that a group's name leaves for the suffixes of internal topics (`.stitch`, `.redrive`).
@@ -71,11 +73,25 @@ impl Resolver<'_> {
             sinks: indexed("spec.sinks", spec.sinks, |path, sink| self.sink(path, sink, sinks, &name)),
             delivery: self.delivery(spec.delivery, &name),
             workers: spec.scale.min.max(1),
+            scale: self.scale(&spec.scale),
             memory: self.size("spec.limits.memory", &spec.limits.memory, LEAST_MEMORY),
             kafka: self.kafka(spec.kafka),
             file: file.to_owned(),
             name,
         }
+    }
+
+    fn scale(&mut self, scale: &Scale) -> ScaleSpec {
+        let Scale { min, max, ref drain_within } = *scale;
+        if max != 0 && max < min {
+            let message = format!("{max} is less than min, {min}; 0 is as many as there are partitions");
+            self.document.refuse("spec.scale.max", message);
+        }
+        let drain_within = self.duration("spec.scale.drainWithin", drain_within);
+        if drain_within.is_zero() {
+            self.document.refuse("spec.scale.drainWithin", "must be longer than zero");
+        }
+        ScaleSpec { min, max: (max != 0).then_some(max), drain_within }
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {

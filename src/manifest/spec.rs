@@ -483,14 +483,22 @@ pub(super) struct DeadLetter {
     pub topic: Option<String>,
 }
 
-/// How many workers run.
+/// How many workers run, and how many there should be. In this version `run` starts `min` of them and leaves it at that;
+/// `tidemill explain` says how many `max` and `drainWithin` ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Scale {
-    /// How many workers run, at least one in this version.
+    /// The fewest workers: how many run, at least one in this version.
     #[serde(default = "defaults::min")]
     #[schemars(range(max = 1024))]
     pub min: u32,
+    /// The most workers; 0: as many as there are partitions, which is never exceeded.
+    #[serde(default = "defaults::max_workers")]
+    #[schemars(range(max = 1024))]
+    pub max: u32,
+    /// How long a backlog may take to be handled.
+    #[serde(default = "defaults::drain_within")]
+    pub drain_within: DurationText,
 }
 
 /// librdkafka settings that pass through, all as text: `linger.ms: "5"`. Those that the engine owns

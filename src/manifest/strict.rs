@@ -8,11 +8,9 @@ use super::document::{Document, join};
 use super::text::nearest;
 
 /// Keys that have a meaning, but not yet: the type they belong to and their name.
-const NOT_YET_KEYS: [(&str, &str); 6] = [
+const NOT_YET_KEYS: [(&str, &str); 4] = [
     ("Handler", "url"),
     ("Filter", "sql"),
-    ("Scale", "max"),
-    ("Scale", "drainWithin"),
     ("Scale", "parkAfter"),
     ("Scale", "zeroAfter"),
 ];

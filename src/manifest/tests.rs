@@ -125,10 +125,15 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
         (
             ("spec:", "spec:\n  scale: {min: 1, max: 2, drainWithin: 1s, parkAfter: 1s, zeroAfter: 1s}"),
             &[
-                "5: spec.scale.drainWithin: not yet supported in this version: remove it",
-                "5: spec.scale.max: not yet supported in this version: remove it",
                 "5: spec.scale.parkAfter: not yet supported in this version: remove it",
                 "5: spec.scale.zeroAfter: not yet supported in this version: remove it",
+            ],
+        ),
+        (
+            ("spec:", "spec:\n  scale: {min: 3, max: 2, drainWithin: 0s}"),
+            &[
+                "5: spec.scale.max: 2 is less than min, 3; 0 is as many as there are partitions",
+                "5: spec.scale.drainWithin: must be longer than zero",
             ],
         ),
         (("spec:", "spec:\n  scale: {min: -1}"), &["5: spec.scale.min: -1 is too small: at least 0"]),
@@ -602,7 +607,7 @@ proptest! {
                     "startAt": jiff::Timestamp::from_millisecond(start_ms).unwrap().to_string(),
                 }],
                 "sinks": [{"topic": "out", "format": if ce { "cloudevents" } else { "json" }, "filters": filters}],
-                "scale": {"min": min},
+                "scale": {"min": min, "max": if ce { min } else { 0 }, "drainWithin": format!("{millis}ms")},
             },
         });
         let function = one(&manifest.to_string());

@@ -56,12 +56,25 @@ pub struct Function {
     pub delivery: Delivery,
     /// How many workers run.
     pub workers: u32,
+    /// Between which bounds their number may be, and what it is for.
+    pub scale: ScaleSpec,
     /// Memory for what is under way in one worker, in bytes.
     pub memory: u64,
     /// librdkafka settings that pass through.
     pub kafka: KafkaSettings,
     /// The manifest's file, for messages.
     pub file: PathBuf,
+}
+
+/// How many workers a function may have, and how soon a backlog has to be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ScaleSpec {
+    /// At least so many.
+    pub min: u32,
+    /// At most so many; `None`: as many as there are partitions.
+    pub max: Option<u32>,
+    /// How long a backlog may take to be handled.
+    pub drain_within: Duration,
 }
 
 impl Function {

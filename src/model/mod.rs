@@ -22,7 +22,7 @@ pub use failure::{Class, DeadLetterReason, Failure, FailureKind, Outcome};
 pub use function::{
     CircuitSpec, CloudEventsMode, CloudEventsSink, CreateTopic, Delivery, FieldTest, Filter, Format,
     Function, FunctionName, Guarantee, HandlerSpec, KafkaSettings, KeySpec, OnExhausted, OnHang, Order, Rate,
-    Retry, Sink, Source, StartAt, TimeFormat, TimeSpec,
+    Retry, ScaleSpec, Sink, Source, StartAt, TimeFormat, TimeSpec,
 };
 pub use headers::HeaderBuffer;
 pub use keyed::{At, Effect, Keyed, LookupError, TimerCall};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tidemill::model::{
     CircuitSpec, CloudEventsMode, CloudEventsSink, Delivery, Emit, Filter, Format, Function, FunctionName,
-    Guarantee, KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, Sink, Source,
-    StartAt, TimeSpec, lend_headers, own_headers,
+    Guarantee, KafkaSettings, KeyChoice, KeySpec, OnExhausted, Order, Outbox, Record, Retry, ScaleSpec, Sink,
+    Source, StartAt, TimeSpec, lend_headers, own_headers,
 };
 use tidemill::pipeline::{OutRecord, Target, Writer};
 
@@ -201,6 +201,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
             origin_headers: false,
         },
         workers: 1,
+        scale: ScaleSpec { min: 0, max: None, drain_within: Duration::from_secs(30) },
         memory: 256 << 20,
         kafka: KafkaSettings::default(),
         file: PathBuf::from("function.yaml"),

@@ -1,6 +1,8 @@
 //! What has to happen when a manifest or a plugin is not what it was. Nothing is done here.
 
-use crate::model::{Function, HandlerSpec};
+use std::time::Duration;
+
+use crate::model::{Function, HandlerSpec, ScaleSpec};
 
 /// A function as it stands on disk.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +80,10 @@ fn is_same_but_for_the_handler(one: &Function, other: &Function) -> bool {
         let kept =
             |handler: &HandlerSpec| (handler.timeout, handler.concurrency, handler.on_hang, handler.rate);
         let kept = function.handler.as_ref().map(kept);
-        // Where the manifest stands and what it is labelled changes nothing that runs.
+        // Where the manifest stands and what it is labelled changes nothing that runs, nor does how many workers
+        // there should be; how many there are stands in `workers`.
         let bare = Function {
+            scale: ScaleSpec { min: 0, max: None, drain_within: Duration::ZERO },
             handler: None,
             file: Default::default(),
             labels: Default::default(),
@@ -121,6 +125,7 @@ spec:
         let cases = [
             ("", "", Keep, Keep),
             ("{ name: echo }", "{ name: echo, labels: { team: growth } }", Keep, Keep),
+            ("spec:", "spec:\n  scale: { max: 9, drainWithin: 5s }", Keep, Keep),
             ("{ a: 1 }", "{ a: 2 }", Swap, Restart),
             ("entry: echo", "entry: other", Swap, Restart),
             ("plugin: echo", "plugin: echo-2", Swap, Restart),
