@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 pub use super::admin_error::AdminError;
-use super::admin_memory::{Place, Refusal};
+use super::admin_memory::{Answered, Place, Refusal};
 use super::admin_native::Native;
 use super::cluster::Cluster;
 use super::partition::{Commit, Committed, Partition};
@@ -19,7 +19,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 
 /// A client that asks and administers. Calls block: never from an async thread.
 pub struct Admin {
-    native: Native,
+    pub(super) native: Native,
     cluster: Cluster,
     within: Duration,
 }
@@ -54,6 +54,15 @@ pub enum OffsetAt {
     Latest,
     /// The first record whose timestamp is at or after this, milliseconds since the epoch.
     Timestamp(i64),
+}
+
+/// Where a partition begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that is still there (log start).
+    pub log_start: i64,
+    /// One past the last that a reader of the asked isolation can see.
+    pub end: i64,
 }
 
 /// What a reader sees of transactions.
@@ -91,7 +100,15 @@ impl Admin {
     /// A client for `cluster`. Nothing connects yet.
     pub fn new(cluster: &Cluster) -> Result<Self, AdminError> {
         let native = Native::new(cluster).map_err(|error| AdminError::Settings(error.to_string()))?;
-        Ok(Self { native, cluster: cluster.clone(), within: WITHIN })
+        Ok(Self::over(native, cluster))
+    }
+
+    pub(super) fn over(native: Native, cluster: &Cluster) -> Self {
+        Self { native, cluster: cluster.clone(), within: WITHIN }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.within
     }
 
     /// The same client with another deadline per call (15 s by default).
@@ -188,6 +205,34 @@ impl Admin {
                 })
             });
             answers.collect()
+        })
+    }
+
+    /// Log start and end of each partition, by two questions that are under way at once. A partition that is not there is
+    /// left out. A partition may be asked for once a call.
+    pub fn bounds(
+        &self,
+        partitions: &[Partition],
+        isolation: Isolation,
+    ) -> Result<BTreeMap<Partition, Bounds>, AdminError> {
+        if partitions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.retrying(&|| "list offsets".to_owned(), |left| {
+            let [first, end] = match self.native.bounds(partitions, isolation, left) {
+                // What librdkafka says when it finds a leader for none of the partitions.
+                Err(Refusal { code: Code::NoEnt, reason }) => {
+                    return Err(Refusal { code: Code::LeaderNotAvailable, reason }.into());
+                }
+                answers => answers?,
+            };
+            let (first, end) = (offsets(first)?, offsets(end)?);
+            let bounds = end.into_iter().filter_map(|(partition, end)| {
+                // The log start may have been asked of another moment.
+                let log_start = *first.get(&partition)?;
+                Some((partition, Bounds { log_start, end: end.max(log_start) }))
+            });
+            Ok(bounds.collect())
         })
     }
 
@@ -332,7 +377,7 @@ impl Admin {
         }
     }
 
-    fn error(&self, refusal: Refusal, doing: String) -> AdminError {
+    pub(super) fn error(&self, refusal: Refusal, doing: String) -> AdminError {
         let brokers = self.cluster.brokers().to_owned();
         if matches!(refusal.code, Code::Authentication | Code::SSL | Code::SaslAuthenticationFailed) {
             return AdminError::Unauthenticated { brokers, reason: refusal.reason };
@@ -355,6 +400,21 @@ impl std::fmt::Debug for Admin {
             .field("within", &self.within)
             .finish()
     }
+}
+
+/// The offsets of those partitions that are there.
+fn offsets(answers: Answered) -> Result<BTreeMap<Partition, i64>, Halt> {
+    let mut found = BTreeMap::new();
+    for (Place { topic, partition, offset, .. }, answer) in answers {
+        match answer {
+            Err(refusal) if refusal.is_about_missing() => {}
+            Err(refusal) => return Err(refusal.on(&format!("{topic}/{partition}")).into()),
+            Ok(()) => {
+                found.insert(Partition { topic, partition }, offset);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// How an attempt ends without a value: for good, or by a refusal that is judged in one place.

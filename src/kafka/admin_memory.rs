@@ -28,6 +28,9 @@ pub(super) struct Place {
     pub metadata: String,
 }
 
+/// Places, each with its own failure.
+pub(super) type Answered = Vec<(Place, Result<(), Refusal>)>;
+
 /// The answer to a request about several things: the request's own failure, or each thing with its own.
 pub(super) type Answers<K, V = ()> = Result<Vec<(K, Result<V, Refusal>)>, Refusal>;
 

@@ -18,8 +18,8 @@ use rdkafka::types::{RDKafka, RDKafkaAdminOp as Op};
 
 use super::admin::{Group, Isolation, Member, NewTopic, OffsetAt};
 use super::admin_memory::{
-    Answer, Answers, Options, OwnedNewTopic, Place, PlaceList, Queue, Refusal, array, c_string, group_places,
-    no_answer, no_error, place, places, refused, taken_error, text,
+    Answer, Answered, Answers, Options, OwnedNewTopic, Place, PlaceList, Queue, Refusal, array, c_string,
+    group_places, no_answer, no_error, place, places, refused, taken_error, text,
 };
 use super::cluster::Cluster;
 use super::partition::{Committed, Partition};
@@ -119,6 +119,32 @@ impl Native {
         isolation: Isolation,
         within: Duration,
     ) -> Answers<Place> {
+        self.listed(&self.begin_to_list(queries, isolation, within)?, within)
+    }
+
+    /// Log start and end of each partition, as [`list_offsets`](Self::list_offsets) gives them; both questions are under
+    /// way at once.
+    pub fn bounds(
+        &self,
+        partitions: &[Partition],
+        isolation: Isolation,
+        within: Duration,
+    ) -> Result<[Answered; 2], Refusal> {
+        let begin = |at| {
+            let queries: Vec<_> = partitions.iter().map(|p| (p.topic.as_str(), p.partition, at)).collect();
+            self.begin_to_list(&queries, isolation, within)
+        };
+        let questions = [begin(OffsetAt::Earliest)?, begin(OffsetAt::Latest)?];
+        let [first, end] = questions.map(|question| self.listed(&question, within));
+        Ok([first?, end?])
+    }
+
+    fn begin_to_list(
+        &self,
+        queries: &[(&str, i32, OffsetAt)],
+        isolation: Isolation,
+        within: Duration,
+    ) -> Result<Queue, Refusal> {
         let list = PlaceList::new(queries.iter().map(|&(topic, partition, at)| {
             let offset = match at {
                 OffsetAt::Earliest => -2,
@@ -139,17 +165,19 @@ impl Native {
         // SAFETY: options for this operation, just made; the error is taken over.
         unsafe { taken_error(rd::rd_kafka_AdminOptions_set_isolation_level(options.0, level)) }?;
         // SAFETY: list and options outlive the call, which copies both.
-        self.ask(within, |rk, queue| unsafe { rd::rd_kafka_ListOffsets(rk, list.0, options.0, queue) })?.read(
-            |event| {
-                // SAFETY: the event answers ListOffsets; what it points to lives as long as the event.
-                unsafe {
-                    let result = rd::rd_kafka_event_ListOffsets_result(event);
-                    let infos = array(|count| rd::rd_kafka_ListOffsets_result_infos(result, count));
-                    let infos = infos.iter();
-                    infos.map(|&i| place(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(i))).collect()
-                }
-            },
-        )
+        Ok(self.begin(|rk, queue| unsafe { rd::rd_kafka_ListOffsets(rk, list.0, options.0, queue) }))
+    }
+
+    fn listed(&self, question: &Queue, within: Duration) -> Answers<Place> {
+        self.wait(question, within)?.read(|event| {
+            // SAFETY: the event answers ListOffsets; what it points to lives as long as the event.
+            unsafe {
+                let result = rd::rd_kafka_event_ListOffsets_result(event);
+                let infos = array(|count| rd::rd_kafka_ListOffsets_result_infos(result, count));
+                let infos = infos.iter();
+                infos.map(|&i| place(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(i))).collect()
+            }
+        })
     }
 
     /// Deletes the records of each partition below an offset.
@@ -185,6 +213,26 @@ impl Native {
         require_stable: bool,
         within: Duration,
     ) -> Answers<Committed> {
+        self.answered_committed(&self.begin_committed(group, partitions, require_stable, within)?, within)
+    }
+
+    /// The same for several groups, all questions under way at once.
+    pub fn committed_of(&self, groups: &[(&str, &[Partition])], within: Duration) -> Vec<Answers<Committed>> {
+        let questions: Vec<_> = groups
+            .iter()
+            .map(|(group, partitions)| self.begin_committed(group, Some(partitions), false, within))
+            .collect();
+        let answers = questions.into_iter().map(|question| self.answered_committed(&question?, within));
+        answers.collect()
+    }
+
+    fn begin_committed(
+        &self,
+        group: &str,
+        partitions: Option<&[Partition]>,
+        require_stable: bool,
+        within: Duration,
+    ) -> Result<Queue, Refusal> {
         let list = partitions
             .map(|list| PlaceList::new(list.iter().map(|p| (p.topic.as_str(), p.partition, 0, ""))));
         let list = list.transpose()?;
@@ -195,7 +243,7 @@ impl Native {
             let stable = c_int::from(require_stable);
             taken_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options.0, stable))
         }?;
-        let answer = self.ask(within, |rk, queue| {
+        Ok(self.begin(|rk, queue| {
             let list = list.as_ref().map_or(ptr::null(), |list| list.0.cast_const());
             // SAFETY: group and list outlive the block; the request keeps copies, so it is destroyed here.
             unsafe {
@@ -203,8 +251,11 @@ impl Native {
                 rd::rd_kafka_ListConsumerGroupOffsets(rk, &mut request, 1, options.0, queue);
                 rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
             }
-        })?;
-        let places = answer.read(|event| {
+        }))
+    }
+
+    fn answered_committed(&self, question: &Queue, within: Duration) -> Answers<Committed> {
+        let places = self.wait(question, within)?.read(|event| {
             // SAFETY: the event answers ListConsumerGroupOffsets; what it points to lives as long as it.
             unsafe {
                 let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
@@ -303,19 +354,29 @@ impl Native {
         self.client.client().native_ptr()
     }
 
-    /// Submits a request and waits for its answer. A client that is refused entry says so in its own events
-    /// and would try until the deadline; that ends the wait at once.
+    /// Submits a request and waits for its answer.
     fn ask(
         &self,
         within: Duration,
         submit: impl FnOnce(*mut RDKafka, *mut rd::rd_kafka_queue_t),
     ) -> Result<Answer, Refusal> {
-        let clock = SystemClock::start();
+        self.wait(&self.begin(submit), within)
+    }
+
+    /// Submits a request; its answer comes to a queue of its own.
+    fn begin(&self, submit: impl FnOnce(*mut RDKafka, *mut rd::rd_kafka_queue_t)) -> Queue {
         // SAFETY: the client lives; the queue is destroyed by its guard.
         let queue = Queue(unsafe { rd::rd_kafka_queue_new(self.rk()) });
         submit(self.rk(), queue.0);
+        queue
+    }
+
+    /// Waits for the answer to a request. A client that is refused entry says so in its own events and would try until the
+    /// deadline; that ends the wait at once.
+    fn wait(&self, queue: &Queue, within: Duration) -> Result<Answer, Refusal> {
+        let clock = SystemClock::start();
         loop {
-            // SAFETY: the queue is this call's own; an event that comes is owned by the answer.
+            // SAFETY: the queue is this request's own; an event that comes is owned by the answer.
             let event = unsafe { rd::rd_kafka_queue_poll(queue.0, TURN.as_millis() as c_int) };
             if !event.is_null() {
                 return Ok(Answer(event));

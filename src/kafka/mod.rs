@@ -7,6 +7,7 @@
 pub mod admin;
 mod admin_configs;
 mod admin_error;
+mod admin_groups;
 mod admin_memory;
 mod admin_native;
 mod client;
@@ -19,12 +20,13 @@ mod partition;
 mod producer;
 mod read;
 
-pub use admin::{Admin, AdminError};
+pub use admin::{Admin, AdminError, Bounds};
 pub use admin_configs::{MessageLimits, message_limits, topic_settings};
+pub use admin_groups::GroupAdmin;
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};
 pub use embedded::{EmbeddedBroker, PARTITION_LIMIT};
 pub use error::{Code, Error};
 pub use partition::{Commit, Committed, Partition, partition_of_key};
 pub use producer::{Origin, Produce, Producer, ProducerConfig, Refusal, TopicIndex};
-pub use read::read_one;
+pub use read::{read_first, read_one};

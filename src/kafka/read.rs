@@ -20,6 +20,19 @@ pub fn read_one<R>(
     within: Duration,
     take: impl FnOnce(&Record<'_>) -> R,
 ) -> Result<Option<R>, Error> {
+    // The first thing read from there lies behind: this offset carries no record.
+    let exactly = |record: &Record<'_>| (record.offset == offset).then(|| take(record));
+    Ok(read_first(cluster, partition, offset, within, exactly)?.flatten())
+}
+
+/// Hands the first committed record at or after `offset` of `partition` to `take`. `None`: there is none.
+pub fn read_first<R>(
+    cluster: &Cluster,
+    partition: &Partition,
+    offset: i64,
+    within: Duration,
+    take: impl FnOnce(&Record<'_>) -> R,
+) -> Result<Option<R>, Error> {
     let mut consumer = Consumer::reader(cluster, "read")?;
     let clock = SystemClock::start();
     let (first, end) = consumer.ends(partition, within)?;
@@ -42,9 +55,8 @@ pub fn read_one<R>(
             continue;
         }
         match consumer.head() {
-            Some(Fetched::Record(record)) if record.offset == offset => return Ok(Some(take(&record))),
-            // The first thing read from there lies behind: this offset carries no record.
-            Some(Fetched::Record(_) | Fetched::End { .. }) => return Ok(None),
+            Some(Fetched::Record(record)) => return Ok(Some(take(&record))),
+            Some(Fetched::End { .. }) => return Ok(None),
             Some(Fetched::Error { code, text, .. }) => return Err(Error::of_code(code, &text)),
             None => {}
         }
