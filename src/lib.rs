@@ -9,7 +9,7 @@
 //! | ground | [`model`], [`observe`] | plain types and the clock; names of metrics, logs |
 //! | means | [`manifest`], [`codec`], [`plugin`], [`window`], [`kafka`] | each with its own config and error |
 //! | path | [`pipeline`] | what happens to a record; no I/O in it |
-//! | control | [`worker`] | one member of the consumer group |
+//! | control | [`scale`], [`worker`] | how many workers there should be; one member of the consumer group |
 //! | assembly | [`runtime`] | builds the parts, starts, drains, stops; the admin server; the exporter |
 //! | edge | [`cli`] | what a person types |
 
@@ -22,5 +22,6 @@ pub mod observe;
 pub mod pipeline;
 pub mod plugin;
 pub mod runtime;
+pub mod scale;
 pub mod window;
 pub mod worker;

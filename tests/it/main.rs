@@ -21,6 +21,7 @@ mod readme;
 mod redriven_events_are_what_they_were;
 mod results_that_wait_keep_their_order;
 mod sampled_events_carry_their_span;
+mod scaling_beats_published_rules;
 mod scene;
 mod scripts;
 mod state_follows_a_plain_model;
