@@ -18,6 +18,7 @@ mod connect;
 mod control;
 mod dev;
 mod dlq;
+mod explain;
 mod invoke;
 mod lag;
 mod lane;
@@ -77,6 +78,7 @@ enum Verb {
     Dev(dev::DevArgs),
     Dlq(dlq::DlqArgs),
     Drain(control::Drain),
+    Explain(explain::Explain),
     Invoke(invoke::Invoke),
     Lag(lag::LagArgs),
     New(new::New),
@@ -136,6 +138,7 @@ impl Cli {
             Verb::Dev(args) => args.run(&self.global),
             Verb::Dlq(args) => args.run(&self.global),
             Verb::Drain(drain) => drain.run(&self.global),
+            Verb::Explain(explain) => explain.run(&self.global),
             Verb::Invoke(invoke) => invoke.run(&self.global),
             Verb::Lag(args) => args.run(&self.global),
             Verb::New(new) => new.run(&self.global),

@@ -13,6 +13,7 @@ mod crashes;
 mod dead_letters;
 mod dev_makes_what_is_missing;
 mod dlq;
+mod explain;
 mod fenced;
 mod formats_on_the_wire;
 mod hangs;
