@@ -15,6 +15,7 @@ mod dev_makes_what_is_missing;
 mod dlq;
 mod explain;
 mod fenced;
+mod flights_week;
 mod formats_on_the_wire;
 mod hangs;
 mod harness_is_real;

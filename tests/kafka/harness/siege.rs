@@ -19,7 +19,12 @@ impl Siege {
     /// Kills `TIDEMILL_TEST_KILLS` workers (20) at random moments, between two of which `come_through` waits until something
     /// came out, or nothing ever could.
     pub fn lay(stage: &Stage, load: &Load, come_through: impl Fn(&mut Dice)) -> Self {
-        let kills: u32 = number("TIDEMILL_TEST_KILLS").map_or(20, |kills| kills as u32);
+        Self::lay_for(20, stage, load, come_through)
+    }
+
+    /// The same with so many kills where `TIDEMILL_TEST_KILLS` does not say.
+    pub fn lay_for(kills: u32, stage: &Stage, load: &Load, come_through: impl Fn(&mut Dice)) -> Self {
+        let kills = number("TIDEMILL_TEST_KILLS").map_or(kills, |kills| kills as u32);
         let mut dice = Dice::new();
         // Shown when the test fails.
         println!("{dice} TIDEMILL_TEST_KILLS={kills}");
