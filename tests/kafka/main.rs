@@ -30,6 +30,7 @@ mod refused_outputs;
 mod reset;
 mod restoring;
 mod retries;
+mod scaling;
 mod schedule;
 mod scripts;
 mod shutdown;
