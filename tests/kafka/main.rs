@@ -17,6 +17,7 @@ mod explain;
 mod fenced;
 mod flights_week;
 mod formats_on_the_wire;
+mod handovers;
 mod hangs;
 mod harness_is_real;
 mod hot_swap;
