@@ -21,6 +21,7 @@ mod handovers;
 mod hangs;
 mod harness_is_real;
 mod hot_swap;
+mod idle_zombie;
 mod invoke_reads_an_event;
 mod kills;
 mod lost_offsets;
