@@ -39,6 +39,7 @@ mod shutdown;
 mod slow_calls;
 mod start_offsets;
 mod state;
+mod state_topic;
 mod stitches;
 mod traces;
 mod transactional_source;
