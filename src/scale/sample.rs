@@ -38,6 +38,9 @@ pub struct Source {
     pub starts_at_end: bool,
     /// What it is to the function.
     pub role: Role,
+    /// What is committed for it says when something is due there if nothing comes. In sources that are brought together
+    /// elsewhere it only says since when they are quiet.
+    pub has_deadlines: bool,
 }
 
 /// What a topic is to the function that reads it.
@@ -57,12 +60,14 @@ impl Target {
     /// The topics that make work for `function`: its sources, and where it brings them together.
     pub fn of(function: &Function) -> Self {
         let mut sources: Vec<Source> = Vec::new();
-        for source in &function.sources {
+        let gathered = function.gathered_topic();
+        for source in function.shared_sources() {
             if sources.iter().all(|known| known.topic != source.topic) {
                 sources.push(Source {
                     topic: source.topic.clone(),
                     starts_at_end: source.start_at == StartAt::Latest,
                     role: if source.schedule.is_some() { Role::Internal } else { Role::Source },
+                    has_deadlines: source.schedule.is_some() || gathered == Some(&source.topic),
                 });
             }
         }
@@ -72,6 +77,7 @@ impl Target {
             topic: topic.clone(),
             starts_at_end: false,
             role,
+            has_deadlines: gathered == Some(topic),
         }));
         Self { group: function.group.clone(), sources }
     }
@@ -128,6 +134,7 @@ impl LaneSample {
             None => Checkpoint::fresh(bounds.log_start),
         };
         let Checkpoint { ledger, wake_at_ms, .. } = checkpoint;
+        let wake_at_ms = wake_at_ms.filter(|_| source.has_deadlines);
         Ok(Self { partition, role: source.role, bounds, committed: offset, ledger, wake_at_ms })
     }
 }
@@ -296,7 +303,7 @@ mod tests {
     }
 
     fn source(role: Role) -> Source {
-        Source { topic: "rides".to_owned(), starts_at_end: false, role }
+        Source { topic: "rides".to_owned(), starts_at_end: false, role, has_deadlines: true }
     }
 
     fn target(role: Role) -> Target {
