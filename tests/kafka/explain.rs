@@ -134,7 +134,12 @@ fn functions_are_sampled_together_and_one_that_cannot_be_takes_no_other_along() 
     }
     let target = |stage: &Stage| Target {
         group: stage.group(),
-        sources: vec![Source { topic: stage.source.clone(), starts_at_end: false, role: Role::Source }],
+        sources: vec![Source {
+            topic: stage.source.clone(),
+            starts_at_end: false,
+            role: Role::Source,
+            has_deadlines: true,
+        }],
     };
     let targets = [target(&stages[0]), target(&missing), target(&stages[1]), target(&stages[0])];
     let mut sampler = Sampler::new(&cluster().as_cluster(), WITHIN);
