@@ -49,17 +49,18 @@ fn no_count_has_a_gap_however_often_its_partition_is_handed_over() {
         event.to((n % PARTITIONS) as i32)
     });
     let follower = Follower::start(cluster(), &stage.sink);
-    let half = PARTITIONS as usize / 2;
+    let (all, half) = (PARTITIONS as usize, PARTITIONS as usize / 2);
     let mut stays = stage.spawn("stays");
-    wait_until(WITHIN, "it to have all partitions", || begun(&stays) == 2 * half);
+    wait_until(WITHIN, "it to have all partitions", || begun(&stays) == all);
     let mut came = 0;
-    for round in 1..=ROUNDS {
+    for _ in 0..ROUNDS {
         let mut comes = stage.spawn("comes");
-        wait_until(WITHIN, "it to have half of the partitions", || begun(&comes) == round * half);
+        wait_until(WITHIN, "it to have half of the partitions", || begun(&comes) >= came + half);
         follower.wait_for_more(50, WITHIN);
+        let stayed = begun(&stays);
         let status = comes.terminate(WITHIN);
         assert!(status.success(), "{status}: {}", comes.log());
-        wait_until(WITHIN, "them to be back", || begun(&stays) == (round + 2) * half);
+        wait_until(WITHIN, "them to be back", || begun(&stays) >= stayed + half);
         follower.wait_for_more(50, WITHIN);
         came = begun(&comes);
     }
@@ -67,7 +68,7 @@ fn no_count_has_a_gap_however_often_its_partition_is_handed_over() {
     stage.wait_until_drained(WITHIN);
     follower.wait_for(count as usize, WITHIN);
     assert!(stays.terminate(WITHIN).success(), "{}", stays.log());
-    let handovers = came + begun(&stays) - 2 * half;
+    let handovers = came + begun(&stays) - all;
     println!("{handovers} times a partition went to the other worker, {count} events");
     assert!(handovers >= 200, "{handovers}");
     let expected: BTreeMap<_, _> = (0..KEYS)
