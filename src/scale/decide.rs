@@ -426,14 +426,17 @@ mod tests {
         for second in 0..seconds {
             let now = workers.last().copied().unwrap_or(0);
             let before = backlog;
-            backlog += plant.arrivals;
+            // A tenth more or less, as it comes.
+            let noise = (second * 2_654_435_761 % 1000) as f64 / 1000.0 - 0.5;
+            let arrivals = plant.arrivals * (1.0 + noise / 5.0);
+            backlog += arrivals;
             let can = (f64::from(now) * plant.service_rate).min(plant.downstream);
             let done = backlog.min(can);
             backlog -= done;
             let each = |value: f64| value / f64::from(plant.partitions);
             let load = Load {
                 backlog: each(backlog).round() as u64,
-                arrival_rate: each(plant.arrivals),
+                arrival_rate: each(arrivals),
                 throughput: each(done),
                 is_lagging: each(before.min(backlog)) > each(done).max(0.5),
             };
@@ -498,8 +501,8 @@ mod tests {
             let arrivals = share * f64::from(partitions) * service_rate;
             let plant = Plant { partitions, arrivals, service_rate, downstream: f64::INFINITY };
             let (workers, waiting) = run(&mut decider(SCALE, None), plant, 3600);
-            let settled = &workers[1200..];
-            prop_assert!(settled.iter().all(|now| now == &settled[0]), "{:?}", changes(&workers));
+            let settled = changes(&workers[1200..]);
+            prop_assert!(settled.len() <= 1, "{:?}", changes(&workers));
             prop_assert!(changes(&workers).len() <= 8, "{:?}", changes(&workers));
             prop_assert!(waiting <= arrivals * 31.0, "{waiting} waits at {arrivals}/s");
         }
