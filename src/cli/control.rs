@@ -1,4 +1,4 @@
-//! `tidemill pause`, `resume` and `drain`: orders to one function of a running process, over its admin listener; and what
+//! `tidemill pause`, `resume`, `drain` and `wake`: orders to one function of a running process, over its admin listener; and what
 //! that says of its functions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -55,6 +55,17 @@ pub struct Resume {
     target: Target,
 }
 
+/// Wake a function that sleeps
+///
+/// One with `scale: { min: 0 }` has no worker while nothing comes. Its process starts one, which goes again if nothing
+/// comes for `scale.zeroAfter`. One that is awake stays so. Ends when the function runs.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Wake {
+    #[command(flatten)]
+    target: Target,
+}
+
 /// Take a function out of a running process
 ///
 /// Its workers in that process finish what they have read, cut, and leave the consumer group: other processes that run
@@ -106,6 +117,14 @@ enum Order {
     Pause,
     Resume,
     Drain,
+    Wake,
+}
+
+impl Wake {
+    /// Runs the verb.
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        self.target.order(Order::Wake, global)
+    }
 }
 
 impl Pause {
@@ -304,9 +323,11 @@ fn is_done(order: Order, state: &Value) -> anyhow::Result<bool> {
     let is = state["is"].as_str().unwrap_or_default();
     match (order, is) {
         (Order::Drain, is) => Ok(is == "stopped"),
-        (Order::Pause | Order::Resume, "stopped") => bail!("it stopped: {}", words(state)),
-        (Order::Pause, is) => Ok(matches!(is, "paused" | "starting" | "waiting")),
-        (Order::Resume, is) => Ok(matches!(is, "running" | "starting" | "waiting")),
+        (Order::Pause | Order::Resume | Order::Wake, "stopped") => bail!("it stopped: {}", words(state)),
+        // One that sleeps calls nothing; woken, it rests.
+        (Order::Pause, is) => Ok(matches!(is, "paused" | "starting" | "waiting" | "asleep")),
+        (Order::Resume, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "asleep")),
+        (Order::Wake, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "paused")),
     }
 }
 

@@ -215,7 +215,7 @@ impl Report {
         (sample, apart): (&Sample, Duration),
         given: Option<f64>,
     ) -> Self {
-        let ScaleSpec { min, max, drain_within } = function.scale;
+        let ScaleSpec { min, max, drain_within, .. } = function.scale;
         let service_rate = given.or(inputs.service_rate());
         let mut decider = Decider::new(function.scale, Policy::default()).with_service_rate(service_rate);
         let decision = decider.decide(Duration::ZERO, inputs);

@@ -1,4 +1,4 @@
-//! Topic settings that Tidemill looks at.
+//! Settings of topics and brokers that Tidemill looks at.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +34,22 @@ pub fn message_limits(cluster: &Cluster, topics: &[String]) -> MessageLimits {
         smallest: limits().min().unwrap_or(DEFAULT_BYTES),
         largest: limits().max().unwrap_or(DEFAULT_BYTES),
     }
+}
+
+/// How long the brokers keep offsets of groups without members (`offsets.retention.minutes`), if one of them tells.
+pub fn offsets_retention(cluster: &Cluster) -> Option<Duration> {
+    let admin: AdminClient<DefaultClientContext> = cluster.client_config().create().ok()?;
+    let within = Duration::from_secs(10);
+    let broker = admin.inner().fetch_metadata(None, within).ok()?.brokers().first()?.id();
+    let options = AdminOptions::new().request_timeout(Some(within));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let asked = [ResourceSpecifier::Broker(broker)];
+    let answers = runtime.block_on(admin.describe_configs(&asked, &options)).ok()?;
+    let told = answers
+        .into_iter()
+        .flatten()
+        .find_map(|broker| broker.get("offsets.retention.minutes").and_then(|setting| setting.value.clone()));
+    Some(Duration::from_secs(told?.parse::<u64>().ok()? * 60))
 }
 
 /// The setting `name` of these topics, as far as the broker tells.

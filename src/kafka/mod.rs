@@ -21,7 +21,7 @@ mod producer;
 mod read;
 
 pub use admin::{Admin, AdminError, Bounds};
-pub use admin_configs::{MessageLimits, message_limits, topic_settings};
+pub use admin_configs::{MessageLimits, message_limits, offsets_retention, topic_settings};
 pub use admin_groups::GroupAdmin;
 pub use cluster::Cluster;
 pub use consumer::{Consumer, ConsumerConfig, Fetched, GroupEvent};

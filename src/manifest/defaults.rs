@@ -188,6 +188,10 @@ pub(super) fn drain_within() -> DurationText {
     text("30s")
 }
 
+pub(super) fn zero_after() -> DurationText {
+    text("60s")
+}
+
 impl Default for EventTime {
     fn default() -> Self {
         Self { idle: idle(), max_skew: max_skew(), max_drift: max_drift() }
@@ -230,7 +234,7 @@ impl Default for Circuit {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: min(), max: max_workers(), drain_within: drain_within() }
+        Self { min: min(), max: max_workers(), drain_within: drain_within(), zero_after: zero_after() }
     }
 }
 

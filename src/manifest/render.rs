@@ -98,7 +98,8 @@ fn manifest(function: &Function) -> FunctionManifest {
             time: function.window.as_ref().filter(|_| !function.has_window()).map(window::written_time),
             sinks: function.sinks.iter().map(sink).collect(),
             delivery: delivery(&function.delivery),
-            scale: scale(&function.scale),
+            scale: Some(scale(&function.scale))
+                .filter(|written| function.is_scaled || *written != Scale::default()),
             limits: Limits { memory: text::size_text(function.memory) },
             kafka: Kafka {
                 consumer: function.kafka.consumer.clone(),
@@ -109,7 +110,12 @@ fn manifest(function: &Function) -> FunctionManifest {
 }
 
 fn scale(scale: &model::ScaleSpec) -> Scale {
-    Scale { min: scale.min, max: scale.max.unwrap_or(0), drain_within: scale.drain_within.into() }
+    Scale {
+        min: scale.min,
+        max: scale.max.unwrap_or(0),
+        drain_within: scale.drain_within.into(),
+        zero_after: scale.zero_after.into(),
+    }
 }
 
 fn handler(handler: &model::HandlerSpec) -> Handler {

@@ -72,8 +72,9 @@ impl Resolver<'_> {
             stitch_topic,
             sinks: indexed("spec.sinks", spec.sinks, |path, sink| self.sink(path, sink, sinks, &name)),
             delivery: self.delivery(spec.delivery, &name),
-            workers: spec.scale.min.max(1),
-            scale: self.scale(&spec.scale),
+            workers: spec.scale.as_ref().map_or(1, |scale| scale.min.max(1)),
+            is_scaled: spec.scale.as_ref().is_some_and(|scale| scale.max == 0 || scale.max > scale.min),
+            scale: self.scale(&spec.scale.unwrap_or_default()),
             memory: self.size("spec.limits.memory", &spec.limits.memory, LEAST_MEMORY),
             kafka: self.kafka(spec.kafka),
             file: file.to_owned(),
@@ -82,7 +83,7 @@ impl Resolver<'_> {
     }
 
     fn scale(&mut self, scale: &Scale) -> ScaleSpec {
-        let Scale { min, max, ref drain_within } = *scale;
+        let Scale { min, max, ref drain_within, ref zero_after } = *scale;
         if max != 0 && max < min {
             let message = format!("{max} is less than min, {min}; 0 is as many as there are partitions");
             self.document.refuse("spec.scale.max", message);
@@ -91,7 +92,8 @@ impl Resolver<'_> {
         if drain_within.is_zero() {
             self.document.refuse("spec.scale.drainWithin", "must be longer than zero");
         }
-        ScaleSpec { min, max: (max != 0).then_some(max), drain_within }
+        let zero_after = self.duration("spec.scale.zeroAfter", zero_after);
+        ScaleSpec { min, max: (max != 0).then_some(max), drain_within, zero_after }
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {

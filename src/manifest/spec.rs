@@ -87,9 +87,9 @@ pub(super) struct Spec {
     /// How it delivers, and what becomes of events that cannot be handled.
     #[serde(default)]
     pub delivery: Delivery,
-    /// How many workers run.
-    #[serde(default)]
-    pub scale: Scale,
+    /// How many workers run. Default: one, always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// What one of its workers may take up.
     #[serde(default)]
     pub limits: Limits,
@@ -483,12 +483,14 @@ pub(super) struct DeadLetter {
     pub topic: Option<String>,
 }
 
-/// How many workers run, and how many there should be. In this version `run` starts `min` of them and leaves it at that;
-/// `tidemill explain` says how many `max` and `drainWithin` ask for.
+/// How many workers run: as many as the lag needs, from `min` to `max`; `tidemill explain` shows the computation. With
+/// `min: 0` none runs while nothing comes: the function sleeps, and wakes by the first event that its filters take, by a
+/// timer or a window's end that falls due, or by `tidemill wake`. Of several processes that run a function one decides;
+/// each of the others has one worker while it is awake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Scale {
-    /// The fewest workers: how many run, at least one in this version.
+    /// The fewest workers.
     #[serde(default = "defaults::min")]
     #[schemars(range(max = 1024))]
     pub min: u32,
@@ -499,6 +501,9 @@ pub(super) struct Scale {
     /// How long a backlog may take to be handled.
     #[serde(default = "defaults::drain_within")]
     pub drain_within: DurationText,
+    /// With `min: 0`: how long nothing may have come before the function sleeps.
+    #[serde(default = "defaults::zero_after")]
+    pub zero_after: DurationText,
 }
 
 /// librdkafka settings that pass through, all as text: `linger.ms: "5"`. Those that the engine owns

@@ -58,6 +58,8 @@ pub struct Function {
     pub workers: u32,
     /// Between which bounds their number may be, and what it is for.
     pub scale: ScaleSpec,
+    /// The number of workers follows the load; else it is always `workers`.
+    pub is_scaled: bool,
     /// Memory for what is under way in one worker, in bytes.
     pub memory: u64,
     /// librdkafka settings that pass through.
@@ -75,6 +77,8 @@ pub struct ScaleSpec {
     pub max: Option<u32>,
     /// How long a backlog may take to be handled.
     pub drain_within: Duration,
+    /// How long nothing may have come before the last worker goes; only where `min` is 0.
+    pub zero_after: Duration,
 }
 
 impl Function {

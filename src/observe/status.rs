@@ -116,6 +116,8 @@ pub enum State {
     Running,
     /// Was asked to rest: nothing is called, nothing is uncut, and its workers stay in the group.
     Paused,
+    /// No worker runs while nothing comes: the first event, or what falls due, wakes it.
+    Asleep,
     /// Finishing what is in flight.
     Stopping,
     /// Ended, and not by itself again.
@@ -127,7 +129,8 @@ pub enum State {
 
 impl State {
     /// Every state's word, for metrics.
-    pub const WORDS: [&'static str; 6] = ["starting", "waiting", "running", "paused", "stopping", "stopped"];
+    pub const WORDS: [&'static str; 7] =
+        ["starting", "waiting", "running", "paused", "asleep", "stopping", "stopped"];
 
     /// The state's word.
     pub fn as_str(&self) -> &'static str {
@@ -136,6 +139,7 @@ impl State {
             Self::Waiting { .. } => "waiting",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Asleep => "asleep",
             Self::Stopping => "stopping",
             Self::Stopped { .. } => "stopped",
         }
@@ -346,7 +350,7 @@ impl Status {
     /// must not hold up a rollout.
     pub fn unreadiness(&self) -> Vec<String> {
         let unready = |function: FunctionStatus| match &function.state {
-            State::Waiting { .. } | State::Paused => None,
+            State::Waiting { .. } | State::Paused | State::Asleep => None,
             State::Running if function.workers.is_empty() => Some(format!("{} has no worker", function.name)),
             State::Running => function
                 .workers

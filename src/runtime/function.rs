@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::crew::Idle;
+use super::doorbell::{Bell, Ring};
 use super::handlers::Handlers;
 use super::prepare::{self, Prepared};
 use super::seat::{Control, Job};
@@ -22,6 +24,12 @@ pub type Tapper = Arc<dyn Fn(&Function) -> Box<dyn Tap> + Send + Sync>;
 
 /// The pause before a worker that failed for a passing reason is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// From one look at how many workers there should be to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The same where the number is always the same, and while none runs.
+const JOIN_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs one function.
 pub(super) struct Runner {
@@ -111,33 +119,117 @@ impl Runner {
         report: &'scope FunctionReport,
         prepared: Prepared,
     ) -> anyhow::Result<()> {
-        let mut workers = Vec::new();
-        for slot in 0..self.function.workers {
-            let thread = std::thread::Builder::new()
-                .name(format!("{}#{slot}", self.function.name.name))
-                .spawn_scoped(scope, move || self.keep_running(slot, report, prepared))
-                .context("cannot start a worker's thread")?;
-            workers.push(thread);
-        }
+        let mut hands: Vec<Hand<'scope>> = Vec::new();
         let mut result = Ok(());
-        for worker in workers {
-            let ended = worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")));
-            result = result.and(ended);
+        loop {
+            let wanted = self.wanted();
+            while (hands.len() as u32) < wanted && !self.control.stop.is_set() {
+                hands.push(self.hire(scope, hands.len() as u32, (report, prepared))?);
+            }
+            let leaving = hands.iter().skip(wanted as usize);
+            leaving.for_each(|hand| hand.stop.set());
+            // The last ones leave first: a slot is free again before it is taken anew.
+            while hands.last().is_some_and(|hand| hand.thread.is_finished()) {
+                result = result.and(hands.pop().map_or(Ok(()), Hand::end));
+            }
+            if hands.iter().any(|hand| hand.thread.is_finished()) {
+                break;
+            }
+            if result.is_err() || self.control.stop.is_set() {
+                break;
+            }
+            if self.may_sleep(&hands) {
+                for hand in std::mem::take(&mut hands) {
+                    hand.stop.set();
+                    result = result.and(hand.end());
+                }
+                if result.is_err() || self.control.stop.is_set() {
+                    break;
+                }
+                self.sleep(report)?;
+                continue;
+            }
+            self.control.stop.wait(if self.function.is_scaled { LOOK_EVERY } else { JOIN_EVERY });
+        }
+        if result.is_err() || hands.iter().any(|hand| hand.thread.is_finished()) {
+            // One cannot be helped: the others finish.
+            hands.iter().for_each(|hand| hand.stop.set());
+        }
+        for hand in hands {
+            result = result.and(hand.end());
         }
         result
     }
 
+    /// How many workers there should be now.
+    fn wanted(&self) -> u32 {
+        match self.function.is_scaled {
+            true => self.control.crew.wanted().unwrap_or(self.function.workers),
+            false => self.function.workers,
+        }
+    }
+
+    fn hire<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        slot: u32,
+        (report, prepared): (&'scope FunctionReport, Prepared),
+    ) -> anyhow::Result<Hand<'scope>> {
+        let (stop, idle) = (self.control.stop.child(), Idle::default());
+        let told = (stop.clone(), idle.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("{}#{slot}", self.function.name.name))
+            .spawn_scoped(scope, move || self.keep_running(slot, (report, prepared), &told))
+            .context("cannot start a worker's thread")?;
+        Ok(Hand { thread, stop, idle })
+    }
+
+    /// Nothing has come for so long that no worker is needed.
+    fn may_sleep(&self, hands: &[Hand<'_>]) -> bool {
+        let scale = &self.function.scale;
+        let may = self.function.is_scaled && scale.min == 0 && self.shared.can_prepare;
+        let now = self.shared.clock.now().elapsed;
+        let is_quiet = |hand: &Hand<'_>| {
+            hand.idle.since().is_some_and(|since| now.saturating_sub(since) >= scale.zero_after)
+        };
+        may && !self.control.is_paused() && !hands.is_empty() && hands.iter().all(is_quiet)
+    }
+
+    /// Until a bell rings, or it is told to stop.
+    fn sleep(&self, report: &FunctionReport) -> anyhow::Result<()> {
+        let bell = Bell::new(self.control.stop.child());
+        self.control.crew.sleeps(Some(bell.clone()));
+        report.set_state(State::Asleep);
+        tracing::info!("falls asleep: nothing has come for {:?}", self.function.scale.zero_after);
+        self.shared.doorbell.watch(&self.function, &bell).context("cannot watch its topics")?;
+        while !bell.stop.wait(JOIN_EVERY) {}
+        self.control.crew.sleeps(None);
+        self.control.crew.want(1);
+        if !self.control.stop.is_set() {
+            let why = bell.why().map_or("request", Ring::as_str);
+            tracing::info!(why, "wakes");
+            report.set_state(State::Running);
+        }
+        Ok(())
+    }
+
     /// Starts the worker again after what passes: a client that failed for good is made anew.
-    fn keep_running(&self, slot: u32, report: &FunctionReport, prepared: Prepared) -> anyhow::Result<()> {
+    fn keep_running(
+        &self,
+        slot: u32,
+        (report, prepared): (&FunctionReport, Prepared),
+        told: &(Stop, Idle),
+    ) -> anyhow::Result<()> {
         let span = crate::observe::log::worker_span(&self.function.name.to_string(), slot);
         let _entered = span.enter();
         loop {
-            match self.run_worker(slot, report, prepared) {
+            match self.run_worker(slot, (report, prepared), told) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.downcast_ref::<Stopped>() {
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
                         tracing::warn!("worker starts again: {cause}");
-                        if self.control.stop.wait(RESTART_AFTER) {
+                        told.1.set(None);
+                        if told.0.wait(RESTART_AFTER) {
                             return Ok(());
                         }
                     }
@@ -158,7 +250,12 @@ impl Runner {
         message_limits(&self.shared.cluster, &topics)
     }
 
-    fn run_worker(&self, slot: u32, report: &FunctionReport, prepared: Prepared) -> anyhow::Result<()> {
+    fn run_worker(
+        &self,
+        slot: u32,
+        (report, prepared): (&FunctionReport, Prepared),
+        (stop, idle): &(Stop, Idle),
+    ) -> anyhow::Result<()> {
         let config = Config {
             function: Arc::clone(&self.function),
             cluster: self.shared.cluster.clone(),
@@ -193,6 +290,8 @@ impl Runner {
             hands,
             supervision: Box::new(Supervisor {
                 control: self.control.clone(),
+                stop: stop.clone(),
+                idle: idle.clone(),
                 handlers,
                 report: report.clone(),
             }),
@@ -206,15 +305,31 @@ impl Runner {
     }
 }
 
+/// A worker's thread, and how it is told to leave.
+struct Hand<'scope> {
+    thread: std::thread::ScopedJoinHandle<'scope, anyhow::Result<()>>,
+    stop: Stop,
+    idle: Idle,
+}
+
+impl Hand<'_> {
+    fn end(self) -> anyhow::Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker's thread panicked")))
+    }
+}
+
 struct Supervisor {
     control: Control,
+    /// This worker's, set with the function's.
+    stop: Stop,
+    idle: Idle,
     handlers: super::handlers::WorkerHandlers,
     report: FunctionReport,
 }
 
 impl Supervision for Supervisor {
     fn is_stopping(&self) -> bool {
-        self.control.stop.is_set()
+        self.stop.is_set()
     }
 
     fn is_draining(&self) -> bool {
@@ -226,7 +341,11 @@ impl Supervision for Supervisor {
     }
 
     fn pause(&self, time: Duration) -> bool {
-        self.control.stop.wait(time)
+        self.stop.wait(time)
+    }
+
+    fn is_idle(&self, since: Option<Duration>) {
+        self.idle.set(since);
     }
 
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {

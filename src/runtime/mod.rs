@@ -2,8 +2,10 @@
 //! restarts those that can be helped, drains and stops.
 
 pub mod admin;
+mod crew;
 #[cfg(test)]
 mod deploy;
+mod doorbell;
 mod folders;
 mod follow;
 mod function;
@@ -25,6 +27,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use doorbell::Doorbell;
 pub use folders::{Folders, Touch, folder_of};
 pub use follow::Follow;
 pub use function::Tapper;
@@ -64,6 +67,8 @@ pub struct Shared {
     pub notes: Option<Arc<Notes>>,
     /// Topics are made, start offsets committed: on every broker but the embedded one, which cannot.
     pub can_prepare: bool,
+    /// Watches for functions that sleep.
+    pub doorbell: Doorbell,
 }
 
 /// What all functions of a process may take up together; `None`: that is not bounded.
@@ -99,6 +104,8 @@ pub enum Order {
     Resume,
     /// Finish what has been read, cut, leave the group.
     Drain,
+    /// Start a worker, if it sleeps.
+    Wake,
 }
 
 /// Why an order is not carried out.
@@ -241,6 +248,10 @@ impl Runtime {
                 false
             }
             Order::Resume => seat.resume(),
+            Order::Wake => {
+                seat.wake();
+                false
+            }
         };
         self.follow_up(&mut seats, name, begins)
     }

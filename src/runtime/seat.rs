@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::crew::Crew;
 use super::{Handlers, Stop};
 use crate::model::Function;
 
@@ -19,6 +20,8 @@ pub(super) struct Job {
 pub(super) struct Control {
     /// Finish, cut, leave the group: this function's, set with the process's.
     pub stop: Stop,
+    /// How many workers there should be.
+    pub crew: Crew,
     process: Stop,
     is_draining: Arc<AtomicBool>,
     is_paused: Arc<AtomicBool>,
@@ -72,6 +75,8 @@ pub(super) struct Seat {
     process: Stop,
     run: Option<Run>,
     next: Next,
+    /// Outlasts runs, as what was decided does.
+    crew: Crew,
     /// Outlasts runs: who paused a function wants it to rest until it is resumed.
     is_paused: Arc<AtomicBool>,
     /// Somebody wants it not to run.
@@ -87,6 +92,7 @@ impl Seat {
             process: process.clone(),
             run: None,
             next: Next::Rest,
+            crew: Crew::default(),
             is_paused: Arc::default(),
             is_drained: false,
             error: None,
@@ -102,6 +108,7 @@ impl Seat {
     pub fn begin(&mut self) -> (Job, Control) {
         let control = Control {
             stop: self.process.child(),
+            crew: self.crew.clone(),
             process: self.process.clone(),
             is_draining: Arc::default(),
             is_paused: Arc::clone(&self.is_paused),
@@ -179,6 +186,11 @@ impl Seat {
             self.next = Next::Again;
         }
         self.run.is_none()
+    }
+
+    /// Wakes it if it sleeps.
+    pub fn wake(&self) -> bool {
+        self.crew.wake()
     }
 
     pub fn is_running(&self) -> bool {

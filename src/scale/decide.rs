@@ -9,7 +9,7 @@
 //!   their coming costs (`change`). Less above is not lost: it waits, and the backlog makes the need grow.
 //! - **Down** to the most that was needed over [`Policy::stabilisation`], reckoned with workers that are busy for all but
 //!   [`Policy::tolerance`] of their time so that they are not needed again at once; when it falls no more; and only when what
-//!   is saved is more than the rebalances cost. To none when nothing came and nothing waited for [`Policy::zero_after`].
+//!   is saved is more than the rebalances cost. To none when nothing came and nothing waited for [`ScaleSpec::zero_after`].
 //! - **Unknown μ**: as long as no worker was seen busy nothing can be computed. From none to one; twice as many each time that
 //!   all are busy and nothing is finished; half as many when none is busy for a while.
 //!
@@ -35,8 +35,6 @@ const WEIGHT: f64 = 0.3;
 pub struct Policy {
     /// How long a lower need has to hold before workers go.
     pub stabilisation: Duration,
-    /// How long nothing may have come or waited before the last one goes.
-    pub zero_after: Duration,
     /// By how much a need may differ from the number of workers without changing it, as a share: up when workers would be busy
     /// for more than so much above all their time, down to where they are busy for so much less.
     pub tolerance: f64,
@@ -50,7 +48,6 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             stabilisation: Duration::from_secs(60),
-            zero_after: Duration::from_secs(60),
             tolerance: 0.1,
             start_up: Duration::from_secs(1),
             // From 1 to 4 members: 5.06 s by KIP-848, 3.07 s by the classic protocol, measured on Apache Kafka 4.2.
@@ -277,7 +274,7 @@ impl Decider {
     /// The lower number, or why not yet; `None`: nothing has held for long enough.
     fn go_down(&self, at: Duration, [wanted, now]: [u32; 2], low: u32) -> Option<(u32, Reason)> {
         let quiet = self.quiet_since.map(|since| at.saturating_sub(since));
-        if low == 0 && wanted > 0 && quiet.is_some_and(|quiet| quiet >= self.policy.zero_after) {
+        if low == 0 && wanted > 0 && quiet.is_some_and(|quiet| quiet >= self.scale.zero_after) {
             return Some((0, Reason::Idle));
         }
         let (most, held) = self.held.most(at, self.policy.stabilisation)?;
@@ -306,7 +303,12 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    const SCALE: ScaleSpec = ScaleSpec { min: 0, max: None, drain_within: Duration::from_secs(30) };
+    const SCALE: ScaleSpec = ScaleSpec {
+        min: 0,
+        max: None,
+        drain_within: Duration::from_secs(30),
+        zero_after: Duration::from_secs(60),
+    };
 
     fn decider(scale: ScaleSpec, service_rate: Option<f64>) -> Decider {
         Decider::new(scale, Policy::default()).with_service_rate(service_rate)

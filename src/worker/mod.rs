@@ -72,6 +72,8 @@ pub trait Supervision: Send {
     fn is_paused(&self) -> bool;
     /// Waits so long, or until told to stop; whether it was.
     fn pause(&self, time: Duration) -> bool;
+    /// Since when there is nothing to do, on the clock's monotonic time; `None`: there is something.
+    fn is_idle(&self, since: Option<Duration>);
     /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>>;
 }
@@ -151,6 +153,8 @@ pub struct Worker {
     /// Paused, and nothing is uncut.
     is_resting: bool,
     last_cut_ms: Option<i64>,
+    /// Since when there is nothing to do.
+    idle_since: Option<Duration>,
     dice: Dice,
 }
 
@@ -225,6 +229,7 @@ impl Worker {
             is_assigned: false,
             is_resting: false,
             last_cut_ms: None,
+            idle_since: None,
             dice: Dice::new(now.wall_ms as u64),
             config,
         }))
@@ -253,6 +258,7 @@ impl Worker {
                 continue;
             }
             self.check_contact();
+            self.tell_idle();
             if self.supervision.is_paused() {
                 self.rest()?;
                 continue;
@@ -367,6 +373,24 @@ impl Worker {
                 let end = self.consumer.known_end(&lane.partition);
                 end.is_none_or(|end| end <= lane.track.checkpoint.ledger.next())
             })
+    }
+
+    /// Says since when there is nothing to do: nothing to read, nothing uncut, nothing that waits to be called again.
+    fn tell_idle(&mut self) {
+        let is_idle = self.is_assigned
+            && self.arriving.is_empty()
+            && self.restoring.is_none()
+            && !self.is_dirty()
+            && self.is_drained()
+            && !self.contact.is_doubtful()
+            && self
+                .lanes
+                .iter()
+                .all(|lane| lane.track.held() == 0 && self.consumer.known_end(&lane.partition).is_some())
+            && !self.states.as_ref().is_some_and(States::has_waiting);
+        let now = self.config.clock.now().elapsed;
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
+        self.supervision.is_idle(self.idle_since);
     }
 
     /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.

@@ -227,6 +227,11 @@ impl States {
         state.wake_at_ms(now, self.spec.idle)
     }
 
+    /// Calls wait to be made, or to be made again.
+    pub fn has_waiting(&self) -> bool {
+        self.states.iter().any(|state| state.windows.waiting().next().is_some())
+    }
+
     /// Calls wait to be made that came just now.
     pub fn has_fresh(&self) -> bool {
         self.states.iter().any(|state| state.windows.has_fresh())

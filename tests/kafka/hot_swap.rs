@@ -10,7 +10,7 @@ use serde_json::json;
 use tidemill::model::{Clock, SystemClock};
 use tidemill::observe::{Exposition, Status};
 use tidemill::plugin::{Profile, Registry, build_crate};
-use tidemill::runtime::{Handlers, Runtime, Shared, Stop};
+use tidemill::runtime::{Doorbell, Handlers, Runtime, Shared, Stop};
 
 use crate::harness::{Follower, Stage, ToSend, cluster, trial_plugin, wait_until};
 
@@ -29,11 +29,13 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
     let handlers = Handlers::load(&function, &registry, stage.folder()).unwrap();
     let stop = Stop::default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let exposition = Exposition::default();
     let shared = Shared {
+        doorbell: Doorbell::new(&cluster().as_cluster(), &clock, &exposition),
         cluster: cluster().as_cluster(),
         instance: "swap".to_owned(),
         clock,
-        exposition: Exposition::default(),
+        exposition,
         status: Status::default(),
         tracing: None,
         limits: Default::default(),

@@ -36,6 +36,7 @@ mod scaling;
 mod schedule;
 mod scripts;
 mod shutdown;
+mod sleep;
 mod slow_calls;
 mod start_offsets;
 mod state;

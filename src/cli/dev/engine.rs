@@ -14,7 +14,7 @@ use crate::manifest::Platform;
 use crate::model::{Clock, Function, SystemClock};
 use crate::observe::{self, State, Status};
 use crate::plugin::Registry;
-use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, Tapper};
+use crate::runtime::{Doorbell, Handlers, Instance, Runtime, Shared, Stop, Tapper};
 
 /// Runs functions, other ones after a manifest was changed.
 pub struct Engine {
@@ -45,11 +45,14 @@ impl Engine {
             Some(id) => Instance::configured(id),
             None => Instance::of_state_dir(&platform.state_dir)?,
         };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let exposition = observe::install().context("metrics")?;
         let shared = Shared {
+            doorbell: Doorbell::new(&cluster, &clock, &exposition),
             cluster,
             instance: instance.id().to_owned(),
-            clock: Arc::new(SystemClock::start()),
-            exposition: observe::install().context("metrics")?,
+            clock,
+            exposition,
             status: Status::default(),
             tracing: None,
             limits: Default::default(),

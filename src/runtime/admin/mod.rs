@@ -6,7 +6,7 @@
 //! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
 //! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic, else 503 and why |
 //! | admin | `/functions` | JSON: functions, workers, lanes, totals, what of the manifests is not taken up; no payloads |
-//! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain` | 202: the order is given; 404, 409: why not |
+//! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain`, `…/wake` | 202: the order is given; 404, 409: why not |
 //!
 //! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
 //! errors: it listens on loopback, or wants a bearer token. On loopback without a token it answers only requests that
@@ -241,6 +241,7 @@ fn guarded_routes(shown: Shown, token: Option<Token>) -> Router {
         .route("/functions", get(functions))
         .route("/functions/{namespace}/{name}/pause", post(pause))
         .route("/functions/{namespace}/{name}/resume", post(resume))
+        .route("/functions/{namespace}/{name}/wake", post(wake))
         .route("/functions/{namespace}/{name}/drain", post(drain))
         .layer(middleware::from_fn_with_state(token, guard))
         .with_state(shown)
@@ -282,6 +283,10 @@ async fn pause(State(shown): State<Shown>, Path(name): Named) -> Response {
     tell(&shown.runtime, &name, Order::Pause)
 }
 
+async fn wake(State(shown): State<Shown>, Path(name): Named) -> Response {
+    tell(&shown.runtime, &name, Order::Wake)
+}
+
 async fn resume(State(shown): State<Shown>, Path(name): Named) -> Response {
     tell(&shown.runtime, &name, Order::Resume)
 }
@@ -315,7 +320,7 @@ pub(crate) mod tests {
     use crate::kafka::Cluster;
     use crate::model::ManualClock;
     use crate::observe::{FunctionInfo, Meter, MeterSpec, Problems, State as FunctionState, checker};
-    use crate::runtime::{Shared, Stop};
+    use crate::runtime::{Doorbell, Shared, Stop};
 
     /// A server that shows nothing yet.
     pub(crate) struct Running {
@@ -335,8 +340,10 @@ pub(crate) mod tests {
         let (exposition, status) = (Exposition::new(), Status::default());
         let clock = Arc::new(ManualClock::at(0));
         let (stop, stopped) = oneshot::channel();
+        let cluster = Cluster::new("127.0.0.1:9", BTreeMap::new());
         let shared = Shared {
-            cluster: Cluster::new("127.0.0.1:9", BTreeMap::new()),
+            doorbell: Doorbell::new(&cluster, &(clock.clone() as Arc<dyn Clock>), &exposition),
+            cluster,
             instance: "test".to_owned(),
             clock: clock.clone(),
             exposition: exposition.clone(),

@@ -164,7 +164,8 @@ pub const DRAIN_WITHIN: u64 = 30;
 impl Tidemill {
     pub fn new() -> Self {
         let drain_within = Duration::from_secs(DRAIN_WITHIN);
-        let scale = ScaleSpec { min: 0, max: None, drain_within };
+        let zero_after = Duration::from_secs(60);
+        let scale = ScaleSpec { min: 0, max: None, drain_within, zero_after };
         Self { decider: Decider::new(scale, Policy::default()), before: None, decisions: Vec::new() }
     }
 }
