@@ -189,7 +189,7 @@ pub(super) fn drain_within() -> DurationText {
 }
 
 pub(super) fn zero_after() -> DurationText {
-    text("60s")
+    text("1m")
 }
 
 impl Default for EventTime {
