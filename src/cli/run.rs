@@ -17,7 +17,9 @@ use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::telemetry::{self, Telemetry};
-use crate::runtime::{Doorbell, Follow, Handlers, Instance, Limits, Runtime, Shared, Stop, watch_signals};
+use crate::runtime::{
+    Doorbell, Follow, Handlers, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals,
+};
 use crate::worker::ProcessRate;
 
 /// Run functions
@@ -81,6 +83,7 @@ impl Run {
         let (telemetry, tracing) = export(&platform, instance.id(), read)?.unzip();
         let shared = Shared {
             doorbell: Doorbell::new(&cluster, &clock, &exposition),
+            scaling: Scaling::new(&cluster, &clock, instance.id()),
             cluster,
             instance: instance.id().to_owned(),
             clock,

@@ -1,6 +1,6 @@
 //! How many workers a function has in this process, and whether it sleeps.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,30 +19,40 @@ pub struct Crew {
 struct Inner {
     /// How many there should be while it is awake; 0: nobody has said.
     wanted: AtomicU32,
+    /// How many there are.
+    running: AtomicU32,
+    /// One of them has the first partition.
+    decides: AtomicBool,
     /// Rings while it sleeps.
     bell: Mutex<Option<Bell>>,
 }
 
-/// Since when a worker has nothing to do, on the clock's monotonic time. Clones share it.
+/// What a worker says of itself. Clones share it.
 #[derive(Clone)]
-pub struct Idle(Arc<AtomicU64>);
+pub struct Word(Arc<(AtomicU64, AtomicBool)>);
 
-impl Default for Idle {
+impl Default for Word {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(BUSY)))
+        Self(Arc::new((AtomicU64::new(BUSY), AtomicBool::new(false))))
     }
 }
 
-impl Idle {
-    /// It is idle since then, or busy.
-    pub fn set(&self, since: Option<Duration>) {
-        let ms = since.map_or(BUSY, |since| u64::try_from(since.as_millis()).unwrap_or(BUSY - 1));
-        self.0.store(ms, Ordering::Relaxed);
+impl Word {
+    /// It is idle since then, on the clock's monotonic time, or busy; and has the first partition or not.
+    pub fn say(&self, idle_since: Option<Duration>, has_first: bool) {
+        let ms = idle_since.map_or(BUSY, |since| u64::try_from(since.as_millis()).unwrap_or(BUSY - 1));
+        self.0.0.store(ms, Ordering::Relaxed);
+        self.0.1.store(has_first, Ordering::Relaxed);
     }
 
-    /// Since when.
-    pub fn since(&self) -> Option<Duration> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|ms| *ms != BUSY).map(Duration::from_millis)
+    /// Since when it is idle.
+    pub fn idle_since(&self) -> Option<Duration> {
+        Some(self.0.0.load(Ordering::Relaxed)).filter(|ms| *ms != BUSY).map(Duration::from_millis)
+    }
+
+    /// It has the first partition.
+    pub fn has_first(&self) -> bool {
+        self.0.1.load(Ordering::Relaxed)
     }
 }
 
@@ -55,6 +65,22 @@ impl Crew {
     /// There should be so many, at least one.
     pub fn want(&self, workers: u32) {
         self.inner.wanted.store(workers.max(1), Ordering::Relaxed);
+    }
+
+    /// How many workers there are here.
+    pub fn running(&self) -> u32 {
+        self.inner.running.load(Ordering::Relaxed)
+    }
+
+    /// This process decides how many workers there are: one of its own has the first partition.
+    pub fn decides(&self) -> bool {
+        self.inner.decides.load(Ordering::Relaxed)
+    }
+
+    /// There are so many, and one of them has the first partition or not.
+    pub fn runs(&self, workers: usize, has_first: bool) {
+        self.inner.decides.store(has_first, Ordering::Relaxed);
+        self.inner.running.store(u32::try_from(workers).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// It sleeps until this rings; `None`: it is awake.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::crew::Idle;
+use super::crew::Word;
 use super::doorbell::{Bell, Ring};
 use super::handlers::Handlers;
 use super::prepare::{self, Prepared};
@@ -121,7 +121,14 @@ impl Runner {
     ) -> anyhow::Result<()> {
         let mut hands: Vec<Hand<'scope>> = Vec::new();
         let mut result = Ok(());
+        let is_decided_for =
+            self.function.is_scaled && self.function.scale.max != Some(1) && self.shared.can_prepare;
+        let mut registration = None;
         loop {
+            if is_decided_for && registration.is_none() {
+                let scaling = &self.shared.scaling;
+                registration = Some(scaling.register(&self.function, &self.control.crew)?);
+            }
             let wanted = self.wanted();
             while (hands.len() as u32) < wanted && !self.control.stop.is_set() {
                 hands.push(self.hire(scope, hands.len() as u32, (report, prepared))?);
@@ -132,6 +139,7 @@ impl Runner {
             while hands.last().is_some_and(|hand| hand.thread.is_finished()) {
                 result = result.and(hands.pop().map_or(Ok(()), Hand::end));
             }
+            self.control.crew.runs(hands.len(), hands.iter().any(|hand| hand.word.has_first()));
             if hands.iter().any(|hand| hand.thread.is_finished()) {
                 break;
             }
@@ -139,6 +147,7 @@ impl Runner {
                 break;
             }
             if self.may_sleep(&hands) {
+                registration = None;
                 for hand in std::mem::take(&mut hands) {
                     hand.stop.set();
                     result = result.and(hand.end());
@@ -175,13 +184,13 @@ impl Runner {
         slot: u32,
         (report, prepared): (&'scope FunctionReport, Prepared),
     ) -> anyhow::Result<Hand<'scope>> {
-        let (stop, idle) = (self.control.stop.child(), Idle::default());
-        let told = (stop.clone(), idle.clone());
+        let (stop, word) = (self.control.stop.child(), Word::default());
+        let told = (stop.clone(), word.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}#{slot}", self.function.name.name))
             .spawn_scoped(scope, move || self.keep_running(slot, (report, prepared), &told))
             .context("cannot start a worker's thread")?;
-        Ok(Hand { thread, stop, idle })
+        Ok(Hand { thread, stop, word })
     }
 
     /// Nothing has come for so long that no worker is needed.
@@ -190,7 +199,7 @@ impl Runner {
         let may = self.function.is_scaled && scale.min == 0 && self.shared.can_prepare;
         let now = self.shared.clock.now().elapsed;
         let is_quiet = |hand: &Hand<'_>| {
-            hand.idle.since().is_some_and(|since| now.saturating_sub(since) >= scale.zero_after)
+            hand.word.idle_since().is_some_and(|since| now.saturating_sub(since) >= scale.zero_after)
         };
         may && !self.control.is_paused() && !hands.is_empty() && hands.iter().all(is_quiet)
     }
@@ -218,7 +227,7 @@ impl Runner {
         &self,
         slot: u32,
         (report, prepared): (&FunctionReport, Prepared),
-        told: &(Stop, Idle),
+        told: &(Stop, Word),
     ) -> anyhow::Result<()> {
         let span = crate::observe::log::worker_span(&self.function.name.to_string(), slot);
         let _entered = span.enter();
@@ -228,7 +237,7 @@ impl Runner {
                 Err(error) => match error.downcast_ref::<Stopped>() {
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
                         tracing::warn!("worker starts again: {cause}");
-                        told.1.set(None);
+                        told.1.say(None, false);
                         if told.0.wait(RESTART_AFTER) {
                             return Ok(());
                         }
@@ -254,7 +263,7 @@ impl Runner {
         &self,
         slot: u32,
         (report, prepared): (&FunctionReport, Prepared),
-        (stop, idle): &(Stop, Idle),
+        (stop, word): &(Stop, Word),
     ) -> anyhow::Result<()> {
         let config = Config {
             function: Arc::clone(&self.function),
@@ -291,7 +300,7 @@ impl Runner {
             supervision: Box::new(Supervisor {
                 control: self.control.clone(),
                 stop: stop.clone(),
-                idle: idle.clone(),
+                word: word.clone(),
                 handlers,
                 report: report.clone(),
             }),
@@ -309,7 +318,7 @@ impl Runner {
 struct Hand<'scope> {
     thread: std::thread::ScopedJoinHandle<'scope, anyhow::Result<()>>,
     stop: Stop,
-    idle: Idle,
+    word: Word,
 }
 
 impl Hand<'_> {
@@ -322,7 +331,7 @@ struct Supervisor {
     control: Control,
     /// This worker's, set with the function's.
     stop: Stop,
-    idle: Idle,
+    word: Word,
     handlers: super::handlers::WorkerHandlers,
     report: FunctionReport,
 }
@@ -344,8 +353,8 @@ impl Supervision for Supervisor {
         self.stop.wait(time)
     }
 
-    fn is_idle(&self, since: Option<Duration>) {
-        self.idle.set(since);
+    fn say(&self, idle_since: Option<Duration>, has_first: bool) {
+        self.word.say(idle_since, has_first);
     }
 
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {

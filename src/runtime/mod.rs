@@ -14,6 +14,7 @@ mod instance;
 #[cfg(feature = "tls")]
 mod pem;
 mod prepare;
+mod scaling;
 mod seat;
 mod signal;
 mod stop;
@@ -34,6 +35,7 @@ pub use function::Tapper;
 pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
 pub use prepare::{EMBEDDED_PARTITIONS, PrepareError, make_redrive_topic};
+pub use scaling::Scaling;
 pub use signal::watch_signals;
 pub use stop::Stop;
 
@@ -69,6 +71,8 @@ pub struct Shared {
     pub can_prepare: bool,
     /// Watches for functions that sleep.
     pub doorbell: Doorbell,
+    /// Decides how many workers those have that are awake.
+    pub scaling: Scaling,
 }
 
 /// What all functions of a process may take up together; `None`: that is not bounded.

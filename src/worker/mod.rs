@@ -72,8 +72,9 @@ pub trait Supervision: Send {
     fn is_paused(&self) -> bool;
     /// Waits so long, or until told to stop; whether it was.
     fn pause(&self, time: Duration) -> bool;
-    /// Since when there is nothing to do, on the clock's monotonic time; `None`: there is something.
-    fn is_idle(&self, since: Option<Duration>);
+    /// Told in every round: since when there is nothing to do, on the clock's monotonic time, if that is so; and whether the
+    /// function's first partition is read here.
+    fn say(&self, idle_since: Option<Duration>, has_first: bool);
     /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>>;
 }
@@ -390,7 +391,11 @@ impl Worker {
             && !self.states.as_ref().is_some_and(States::has_waiting);
         let now = self.config.clock.now().elapsed;
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
-        self.supervision.is_idle(self.idle_since);
+        let function = &self.config.function;
+        let first = function.shared_sources().next().map(|source| source.topic.as_str());
+        let is_first =
+            |lane: &Lane| lane.partition.partition == 0 && Some(lane.partition.topic.as_str()) == first;
+        self.supervision.say(self.idle_since, self.lanes.iter().any(is_first));
     }
 
     /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.

@@ -10,7 +10,7 @@ use serde_json::json;
 use tidemill::model::{Clock, SystemClock};
 use tidemill::observe::{Exposition, Status};
 use tidemill::plugin::{Profile, Registry, build_crate};
-use tidemill::runtime::{Doorbell, Handlers, Runtime, Shared, Stop};
+use tidemill::runtime::{Doorbell, Handlers, Runtime, Scaling, Shared, Stop};
 
 use crate::harness::{Follower, Stage, ToSend, cluster, trial_plugin, wait_until};
 
@@ -32,6 +32,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
     let exposition = Exposition::default();
     let shared = Shared {
         doorbell: Doorbell::new(&cluster().as_cluster(), &clock, &exposition),
+        scaling: Scaling::new(&cluster().as_cluster(), &clock, "swap"),
         cluster: cluster().as_cluster(),
         instance: "swap".to_owned(),
         clock,

@@ -32,6 +32,7 @@ mod refused_outputs;
 mod reset;
 mod restoring;
 mod retries;
+mod scale;
 mod scaling;
 mod schedule;
 mod scripts;

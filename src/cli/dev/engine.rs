@@ -14,7 +14,7 @@ use crate::manifest::Platform;
 use crate::model::{Clock, Function, SystemClock};
 use crate::observe::{self, State, Status};
 use crate::plugin::Registry;
-use crate::runtime::{Doorbell, Handlers, Instance, Runtime, Shared, Stop, Tapper};
+use crate::runtime::{Doorbell, Handlers, Instance, Runtime, Scaling, Shared, Stop, Tapper};
 
 /// Runs functions, other ones after a manifest was changed.
 pub struct Engine {
@@ -49,6 +49,7 @@ impl Engine {
         let exposition = observe::install().context("metrics")?;
         let shared = Shared {
             doorbell: Doorbell::new(&cluster, &clock, &exposition),
+            scaling: Scaling::new(&cluster, &clock, instance.id()),
             cluster,
             instance: instance.id().to_owned(),
             clock,

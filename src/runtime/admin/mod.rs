@@ -320,7 +320,7 @@ pub(crate) mod tests {
     use crate::kafka::Cluster;
     use crate::model::ManualClock;
     use crate::observe::{FunctionInfo, Meter, MeterSpec, Problems, State as FunctionState, checker};
-    use crate::runtime::{Doorbell, Shared, Stop};
+    use crate::runtime::{Doorbell, Scaling, Shared, Stop};
 
     /// A server that shows nothing yet.
     pub(crate) struct Running {
@@ -343,6 +343,7 @@ pub(crate) mod tests {
         let cluster = Cluster::new("127.0.0.1:9", BTreeMap::new());
         let shared = Shared {
             doorbell: Doorbell::new(&cluster, &(clock.clone() as Arc<dyn Clock>), &exposition),
+            scaling: Scaling::new(&cluster, &(clock.clone() as Arc<dyn Clock>), "test"),
             cluster,
             instance: "test".to_owned(),
             clock: clock.clone(),

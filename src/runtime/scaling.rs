@@ -1,0 +1,224 @@
+//! How many workers functions have in this process while they are awake: sampled and decided once a second, by one thread
+//! for all functions.
+//!
+//! Of several processes that run a function one decides: that whose workers have the first partition. It reckons with the
+//! workers that others have, and has the rest itself; each of the others has one worker while the function is awake, so
+//! that whoever decides may go at any time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::crew::Crew;
+use crate::kafka::{Admin, AdminError, Cluster};
+use crate::model::{Clock, Function};
+use crate::scale::{Decider, Inputs, Policy, Sample, Sampler, Target};
+use crate::worker::CLIENT_ID_PREFIX;
+
+/// From one decision to the next.
+const DECIDE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the members of groups are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(3);
+
+/// How long the brokers have for an answer.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Decides for the functions of a process. Its thread begins with the first one. Clones share it.
+#[derive(Clone)]
+pub struct Scaling {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
+    /// How the client ids of this process's workers begin.
+    own: String,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    next_id: u64,
+    is_running: bool,
+}
+
+/// One function that is awake.
+struct Entry {
+    id: u64,
+    function: Arc<Function>,
+    crew: Crew,
+}
+
+/// The same, copied, so that nobody waits for the thread.
+type Awake = (u64, Arc<Function>, Crew);
+
+/// What the thread knows of one, from sample to sample.
+struct Known {
+    decider: Decider,
+    last: Option<(Duration, Sample)>,
+    /// Members of its group that are not this process's, and when they were counted.
+    others: Option<(u32, Duration)>,
+    said: u32,
+}
+
+/// Decided for until it is dropped.
+pub struct Registration {
+    scaling: Scaling,
+    id: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.scaling.inner.entries().list.retain(|entry| entry.id != self.id);
+    }
+}
+
+impl Inner {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scaling {
+    /// For the process of this name.
+    pub fn new(cluster: &Cluster, clock: &Arc<dyn Clock>, instance: &str) -> Self {
+        let inner = Inner {
+            cluster: cluster.clone(),
+            clock: Arc::clone(clock),
+            own: format!("{CLIENT_ID_PREFIX}{instance}-"),
+            entries: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Decides for a function that is awake, until what is returned is dropped.
+    pub fn register(&self, function: &Arc<Function>, crew: &Crew) -> std::io::Result<Registration> {
+        let mut entries = self.inner.entries();
+        let id = entries.next_id;
+        entries.next_id += 1;
+        entries.list.push(Entry { id, function: Arc::clone(function), crew: crew.clone() });
+        if !std::mem::replace(&mut entries.is_running, true) {
+            let inner = Arc::clone(&self.inner);
+            std::thread::Builder::new().name("scale".to_owned()).spawn(move || run(&inner))?;
+        }
+        Ok(Registration { scaling: self.clone(), id })
+    }
+}
+
+fn run(inner: &Inner) {
+    let mut sampler = Sampler::new(&inner.cluster, ASK_WITHIN);
+    let mut known: BTreeMap<u64, Known> = BTreeMap::new();
+    let mut admin = None;
+    let mut trouble = None;
+    loop {
+        std::thread::park_timeout(DECIDE_EVERY);
+        let entries: Vec<Awake> = {
+            let entries = inner.entries();
+            let each = |entry: &Entry| (entry.id, Arc::clone(&entry.function), entry.crew.clone());
+            entries.list.iter().map(each).collect()
+        };
+        known.retain(|id, _| entries.iter().any(|(of, ..)| of == id));
+        if entries.is_empty() {
+            // With nobody awake somebody else may decide.
+            let mut entries = inner.entries();
+            if entries.list.is_empty() {
+                entries.is_running = false;
+                break;
+            }
+            continue;
+        }
+        let result = round(inner, &mut sampler, (&entries, &mut known), &mut admin);
+        // The same trouble is said once.
+        match result.err().map(|error| error.to_string()) {
+            Some(error) if trouble.as_ref() == Some(&error) => {}
+            Some(error) => {
+                tracing::warn!("the number of workers stays as it is: {error}");
+                trouble = Some(error);
+            }
+            None => trouble = None,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ScalingError {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Sample(#[from] crate::scale::Error),
+}
+
+fn round(
+    inner: &Inner,
+    sampler: &mut Sampler,
+    (entries, known): (&[Awake], &mut BTreeMap<u64, Known>),
+    admin: &mut Option<Admin>,
+) -> Result<(), ScalingError> {
+    let admin = match admin {
+        Some(admin) => admin,
+        None => admin.insert(Admin::new(&inner.cluster)?.within(ASK_WITHIN)),
+    };
+    for (id, _, crew) in entries.iter().filter(|(.., crew)| !crew.decides()) {
+        if known.remove(id).is_some() {
+            crew.want(1);
+        }
+    }
+    let entries: Vec<_> = entries.iter().filter(|(.., crew)| crew.decides()).collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let targets: Vec<Target> = entries.iter().map(|(_, function, _)| Target::of(function)).collect();
+    let samples = sampler.sample(&targets)?;
+    for ((id, function, crew), sample) in entries.into_iter().zip(samples) {
+        let Ok(sample) = sample else { continue };
+        let now = inner.clock.now();
+        let known = known.entry(*id).or_insert_with(|| Known {
+            decider: Decider::new(function.scale, Policy::default()),
+            last: None,
+            others: None,
+            said: crew.wanted().unwrap_or(function.workers),
+        });
+        let others = match known.others {
+            Some((others, at)) if now.elapsed.saturating_sub(at) < COUNT_EVERY => others,
+            _ => {
+                let others = others(admin, &inner.own, function)?;
+                known.others = Some((others, now.elapsed));
+                others
+            }
+        };
+        if let Some((at, last)) = &known.last {
+            let apart = now.elapsed.saturating_sub(*at);
+            let wall_ms = u64::try_from(now.wall_ms).unwrap_or(0);
+            let workers = others + crew.running();
+            let inputs = Inputs::between([last, &sample], apart, workers, wall_ms);
+            let decision = known.decider.decide(now.elapsed, &inputs);
+            // Whether none is needed is seen by the workers themselves.
+            let own = decision.workers.saturating_sub(others).max(1);
+            if own != known.said {
+                tracing::info!(
+                    function = %function.name,
+                    from = known.said,
+                    to = own,
+                    others,
+                    backlog = inputs.backlog(),
+                    "workers: {}",
+                    decision.reason
+                );
+                known.said = own;
+            }
+            crew.want(own);
+        }
+        known.last = Some((now.elapsed, sample));
+    }
+    Ok(())
+}
+
+/// Members of the function's group that are not this process's.
+fn others(admin: &Admin, own: &str, function: &Function) -> Result<u32, AdminError> {
+    let group = admin.group(&function.group)?;
+    let of_others = group.members.iter().filter(|member| !member.client_id.starts_with(own));
+    Ok(u32::try_from(of_others.count()).unwrap_or(u32::MAX))
+}
