@@ -90,6 +90,19 @@ impl Progress {
         self.found
     }
 
+    /// The source partition that holds time back: one that has not been heard of, by its source's and its own number, else
+    /// the one that is furthest behind. `None`: none does.
+    pub fn slowest(&self) -> Option<(u16, i32)> {
+        let timed = self.counts.iter().zip(0..).filter(|(_, source)| !self.timeless.contains(source));
+        let mut all = timed.flat_map(|(count, source)| {
+            (0..i32::try_from(*count).unwrap_or(i32::MAX)).map(move |partition| (source, partition))
+        });
+        let unheard = all.find(|(source, partition)| self.place(*source, *partition).is_err());
+        let active = self.parts.iter().filter(|part| !part.is_idle);
+        unheard
+            .or_else(|| active.min_by_key(|part| part.watermark_ms).map(|part| (part.source, part.partition)))
+    }
+
     /// No source partition holds time: it may go on with the clock.
     pub fn is_idle(&self) -> bool {
         self.found.is_some() && self.parts.iter().all(|part| part.is_idle)
@@ -141,10 +154,11 @@ mod tests {
         progress.announce(1, 2);
         progress.report(part(1, 0, 50, false));
         assert_eq!(progress.lane_ms(), None, "nor was its second partition");
+        assert_eq!(progress.slowest(), Some((1, 1)));
         progress.report(part(1, 1, i64::MIN, false));
         assert_eq!(progress.lane_ms(), Some(i64::MIN), "which is heard of, but has no event");
         progress.report(part(1, 1, i64::MIN, true));
-        assert_eq!(progress.lane_ms(), Some(50));
+        assert_eq!((progress.lane_ms(), progress.slowest()), (Some(50), Some((1, 0))));
         progress.placed(1, 0, 70);
         assert_eq!(progress.lane_ms(), Some(70));
         progress.placed(1, 0, 60);
@@ -153,6 +167,7 @@ mod tests {
         assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(100), false));
         progress.report(part(0, 0, 100, true));
         assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(100), true));
+        assert_eq!(progress.slowest(), None);
         progress.placed(1, 1, 80);
         assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(80), false));
         progress.announce(0, 2);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kafka;
+use crate::kafka::{self, Partition};
 use crate::pipeline::{Damaged, EnvelopeError};
 use crate::window;
 
@@ -102,14 +102,16 @@ pub enum Stopped {
     },
     /// The state takes more than it may.
     #[error(
-        "the windows of this worker take {bytes} bytes, more than state.maxBytes ({max_bytes}): raise that, add workers \
-         (scale.min), or let windows be shorter; nothing is lost"
+        "the state of this worker takes {bytes} bytes, more than state.maxBytes ({max_bytes}): raise that, add workers \
+         (scale.min), or let windows be shorter{}; nothing is lost", slowest(held_by.as_ref())
     )]
     StateFull {
         /// What it takes.
         bytes: u64,
         /// What it may take.
         max_bytes: u64,
+        /// The source partition that lets windows close no sooner.
+        held_by: Option<Partition>,
     },
     /// The broker refused the state, or the result of a window that closed by time alone: no event is to blame.
     #[error("topic {topic} refused what windows have to write: {reason}; mend the topic and start again")]
@@ -132,4 +134,11 @@ pub enum Stopped {
         /// Where the log ends.
         end: i64,
     },
+}
+
+fn slowest(partition: Option<&Partition>) -> String {
+    let held = |partition| {
+        format!("; what waits for event time is held open by {partition}, which is the furthest behind")
+    };
+    partition.map(held).unwrap_or_default()
 }

@@ -266,9 +266,17 @@ impl States {
         self.states.iter_mut().for_each(|state| state.windows.committed());
         let bytes = self.bytes();
         match bytes > self.max_bytes {
-            true => Err(Stopped::StateFull { bytes, max_bytes: self.max_bytes }),
+            true => Err(Stopped::StateFull { bytes, max_bytes: self.max_bytes, held_by: self.slowest() }),
             false => Ok(()),
         }
+    }
+
+    /// The source partition that holds windows open where most is held, if one does.
+    fn slowest(&self) -> Option<Partition> {
+        let fullest = self.states.iter().max_by_key(|state| state.windows.bytes())?;
+        let (source, partition) = fullest.windows.progress()?.slowest()?;
+        let topic = self.sources.as_ref()?.get(usize::from(source))?.clone();
+        Some(Partition { topic, partition })
     }
 
     /// What was done since the last cut is undone.
