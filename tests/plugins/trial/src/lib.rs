@@ -15,6 +15,7 @@
 //! | `clock-timer-ms` | sets the timer `clock` to so long from now, by the wall clock |
 //! | `cancel` | takes both timers back |
 //! | `timer-fail` | so many calls of the key's timers fail, to be tried again |
+//! | `timer-abort` | so many calls of the key's timers end the process |
 //! | `timer-reject` | its timers are rejected, with the header's value as code |
 //! | `lookup` | the output's value is what the table `table` has for the header's value |
 //!
@@ -46,6 +47,7 @@ const TABLE: Table<Value> = Table::named("table");
 #[derive(Serialize, Deserialize, Default)]
 struct Later {
     fail: u64,
+    abort: u64,
     reject: Option<String>,
 }
 
@@ -121,6 +123,9 @@ impl OnTimer for Trial {
         if u64::from(attempt) <= later.fail {
             return Err(Failure::retry(format_args!("call {attempt} of a timer fails as asked")));
         }
+        if u64::from(attempt) <= later.abort {
+            std::process::abort();
+        }
         if let Some(code) = later.reject.filter(|_| !self.is_mended) {
             return Err(Failure::reject_with_code(code, "rejected as asked"));
         }
@@ -166,10 +171,11 @@ impl Trial {
 
 /// Sets and takes back the timers that the event's headers ask for.
 fn set_timers(event: &Event, ctx: &mut Context) -> Result<(), Failure> {
-    let fail = asked(event, "timer-fail")?;
+    let (fail, abort) = (asked(event, "timer-fail")?, asked(event, "timer-abort")?);
     let reject = event.header("timer-reject").map(|code| String::from_utf8_lossy(code).into_owned());
-    if fail.is_some() || reject.is_some() {
-        ctx.put(&LATER, &Later { fail: fail.unwrap_or_default(), reject })?;
+    if fail.is_some() || abort.is_some() || reject.is_some() {
+        let (fail, abort) = (fail.unwrap_or_default(), abort.unwrap_or_default());
+        ctx.put(&LATER, &Later { fail, abort, reject })?;
     }
     if let Some(millis) = asked(event, "event-timer-ms")? {
         ctx.timer(&EVENT, ctx.in_event_time(Duration::from_millis(millis)))?;
