@@ -143,7 +143,7 @@ impl Trial {
                 Some(lane) => lane.advance(*by, &mut self.pipeline, &mut list),
             },
             Act::Restart => {
-                self.pipeline = Pipeline::new(Arc::clone(&self.function), make()?);
+                self.exchange(make()?);
                 if let Some(lane) = &mut self.lane {
                     lane.restart(&mut self.pipeline, &mut list).context("the state cannot be restored")?;
                 }
@@ -207,9 +207,16 @@ impl Trial {
         }
     }
 
+    /// A fresh process has read all of the tables before it takes events.
+    fn exchange(&mut self, handler: Option<Box<dyn Handler>>) {
+        let mut before =
+            std::mem::replace(&mut self.pipeline, Pipeline::new(Arc::clone(&self.function), handler));
+        self.pipeline.take_tables(&mut before);
+    }
+
     /// Another handler goes on with the state as it was written. Of a restart nothing else is to be seen.
     pub fn hand_over(&mut self, handler: Option<Box<dyn Handler>>) -> anyhow::Result<()> {
-        self.pipeline = Pipeline::new(Arc::clone(&self.function), handler);
+        self.exchange(handler);
         self.lane.as_mut().map_or(Ok(()), Lane::reload).context("the state cannot be restored")
     }
 }

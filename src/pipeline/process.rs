@@ -296,6 +296,11 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Takes such tables over from the pipeline that it follows: nobody reads them again.
+    pub fn take_tables(&mut self, before: &mut Self) {
+        self.tables = std::mem::take(&mut before.tables);
+    }
+
     /// How many rows such tables have, and about how many bytes they take.
     pub fn table_size(&self) -> (u64, u64) {
         self.tables.size()

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use super::tap::Settlement;
 use super::{ASK_WAIT, Config, Worker};
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, Cluster, Consumer, Error, Fetched, Partition};
 use crate::model::{Clock, HeaderBuffer, OwnedRecord, TableScope};
+use crate::pipeline::Settled;
 
 /// Rows that wait for the worker: so many lists of at most a batch.
 const LISTS: usize = 8;
@@ -209,6 +211,8 @@ impl Worker {
                     tracing::info!(rows, bytes, "tables are read");
                 }
                 Ok(News::Rows(mut rows)) => {
+                    // Each worker takes them: it is enough that one tells.
+                    let mut tap = self.tap.as_mut().filter(|_| self.config.slot == 0);
                     for row in &mut rows {
                         let pipeline = &mut self.pipeline;
                         row.lend(&mut headers, |record| {
@@ -218,7 +222,15 @@ impl Worker {
                                     (record.topic, record.partition, record.offset);
                                 tracing::warn!(topic, partition, offset, "a row is passed over: {error}");
                             }
+                            if let Some(tap) = tap.as_deref_mut() {
+                                let settled = Settled::Ok { written: 0, unrouted: 0 };
+                                let took = Duration::ZERO;
+                                tap.settled(&Settlement { record, attempt: 1, settled: &settled, took });
+                            }
                         });
+                    }
+                    if let Some(tap) = tap.filter(|_| !self.outputs.is_open()) {
+                        tap.rested();
                     }
                 }
                 Err(_) => break,

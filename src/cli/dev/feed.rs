@@ -146,7 +146,7 @@ impl Feed {
     /// Sends the next event if it is due.
     pub fn turn(&mut self, now: Duration, flow: &mut Flow) -> anyhow::Result<Fed> {
         self.producer.serve(Duration::ZERO);
-        if self.is_paused || now < self.due {
+        if self.is_paused || now < self.due || flow.awaits_rows() {
             return Ok(Fed::Nothing);
         }
         let Some(next) = self.queue.front() else {

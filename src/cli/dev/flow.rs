@@ -1,6 +1,6 @@
 //! What was fed and is not finished yet: tells when a sample is through, and how far a feed may run ahead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::tap::{Happening, OwnedRecord};
 use crate::model::{Function, FunctionName, Record};
@@ -10,6 +10,8 @@ use crate::model::{Function, FunctionName, Record};
 #[derive(Debug, Default)]
 pub struct Flow {
     readers: HashMap<String, Vec<FunctionName>>,
+    /// Topics of tables that are read beside the events.
+    tables: HashSet<String>,
     unread_bytes: HashMap<(String, FunctionName), u64>,
     unfinished: u64,
 }
@@ -21,6 +23,9 @@ impl Flow {
         for function in functions {
             for source in &function.sources {
                 flow.readers.entry(source.topic.clone()).or_default().push(function.name.clone());
+                if source.is_read_by_all() {
+                    flow.tables.insert(source.topic.clone());
+                }
             }
         }
         flow
@@ -68,6 +73,11 @@ impl Flow {
         self.unfinished == 0
     }
 
+    /// Rows were fed that are not in their tables yet: an event that looks for them is not to come before.
+    pub fn awaits_rows(&self) -> bool {
+        self.tables.iter().any(|topic| self.unread_bytes(topic) > 0)
+    }
+
     /// Bytes that the slowest reader of a topic has not read.
     pub fn unread_bytes(&self, topic: &str) -> u64 {
         let unread = self.unread_bytes.iter().filter(|((of, _), _)| of == topic);
@@ -100,6 +110,25 @@ mod tests {
              sources: [{{topic: {source}}}]\n  sinks: [{{topic: {sink}}}]\n"
         );
         Arc::new(manifest::parse(Path::new("/f/function.yaml"), &text).unwrap().remove(0))
+    }
+
+    #[test]
+    fn rows_are_waited_for() {
+        let text = "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {name: mill}\nspec:\n  \
+             handler: {plugin: mill}\n  sources: [{topic: grain}, {topic: prices, table: {scope: all}}]\n  \
+             sinks: [{topic: flour}]\n";
+        let mill = manifest::parse(Path::new("/f/function.yaml"), text).expect("a manifest").remove(0);
+        let mut flow = Flow::new(std::iter::once(&mill));
+        record("grain").lend(|record| flow.fed(record));
+        assert!(!flow.awaits_rows());
+        record("prices").lend(|record| flow.fed(record));
+        assert!(flow.awaits_rows());
+        let row = Happening {
+            record: record("prices"),
+            ..passed(&Arc::new(mill), Settled::Ok { written: 0, unrouted: 0 }, Vec::new())
+        };
+        flow.happened(&row);
+        assert!(!flow.awaits_rows() && !flow.is_through(), "the event is still under way");
     }
 
     fn record(topic: &str) -> OwnedRecord {
