@@ -58,6 +58,27 @@ fn three_rides_within_a_week_earn_the_one_reward() {
 }
 
 #[test]
+fn rides_that_were_paid_are_billed_to_whom_the_table_says() {
+    let folder = TempDir::new().expect("a folder");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("functions/billing");
+    let mut dev = tidemill(folder.path());
+    let output = dev.args(["dev", "--once", "--rate", "200", "--output", "json"]).arg(&example).output();
+    let output = output.expect("tidemill starts");
+    assert!(output.status.success(), "{}", errors(&output));
+    let happenings = lines(&output);
+    let [totals] = told(&happenings, "totals")[..] else { panic!("totals once: {happenings:?}") };
+    assert_eq!((&totals["events"], &totals["ok"]), (&json!(12), &json!(12)), "rows among them: {totals}");
+    assert_eq!(totals["outputs"]["billing.invoices"], json!(4), "{totals}");
+    let invoice = fs::read_to_string(example.join("README.md")).expect("a README");
+    let invoice = invoice.lines().find_map(|line| line.strip_prefix("    {")).expect("an invoice");
+    let invoice: Value = serde_json::from_str(&format!("{{{invoice}")).expect("JSON");
+    assert!(
+        output.stdout.len() > 1
+            && happenings.iter().any(|told| told.to_string().contains(&invoice.to_string()))
+    );
+}
+
+#[test]
 fn the_first_command_shows_every_ride_with_its_receipt_or_the_reason() {
     let folder = TempDir::new().expect("a folder");
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("functions/ride-receipts");

@@ -108,7 +108,9 @@ fn the_sequence_in_the_readme_holds_for_billing() {
     let mut blocks = readme.split("```yaml\n").filter_map(|rest| Some(rest.split_once("```")?.0));
     let cases = blocks.find(|block| block.contains("advance:")).expect("a case with a sequence");
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::copy(example("billing").join("function.yaml"), folder.path().join("function.yaml")).unwrap();
+    let manifest = std::fs::read_to_string(example("billing").join("function.yaml")).unwrap();
+    let crate_dir = format!("crate: {}", example("billing").display());
+    std::fs::write(folder.path().join("function.yaml"), manifest.replace("crate: .", &crate_dir)).unwrap();
     for (cases, code) in [(cases.to_owned(), 0), (cases.replace("advance: 59m", "advance: 61m"), 1)] {
         std::fs::write(folder.path().join("cases.yaml"), cases).unwrap();
         let output = tidemill(&["test", folder.path().to_str().unwrap()]);
@@ -121,7 +123,8 @@ fn invoke_shows_the_windows_of_an_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("event.json");
     let sample = sample("billing");
-    std::fs::write(&file, sample.lines().next().expect("an event")).unwrap();
+    std::fs::write(&file, sample.lines().find(|line| line.contains("ended-rides")).expect("an event"))
+        .unwrap();
     let arguments = ["invoke", "functions/billing", "--event", file.to_str().unwrap()];
     let output = tidemill(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
