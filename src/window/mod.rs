@@ -44,7 +44,7 @@ pub use progress::{Part, Progress};
 use result::Span;
 pub use result::{Fired, Members, Why};
 use serde::{Deserialize, Serialize};
-pub use view::Open;
+pub use view::{KeptValue, Open};
 
 use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowSpec};
 

@@ -221,12 +221,6 @@ impl Windows {
         self.keys.get(key)?.held.own.as_ref()?.row(source)
     }
 
-    /// Names and values that a key has, by name.
-    pub fn values(&self, key: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
-        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
-        own.into_iter().flat_map(|own| own.values.iter().map(|value| (&*value.name, &*value.kept.bytes)))
-    }
-
     /// Timers of a key that have not fired, by name.
     pub fn timers(&self, key: &[u8]) -> impl Iterator<Item = (&str, At)> {
         let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());

@@ -40,7 +40,34 @@ impl Open<'_> {
     }
 }
 
+/// What a handler keeps for a key under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptValue<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The watermark at which it is gone; `None`: it stays.
+    pub expires_ms: Option<i64>,
+    /// The value.
+    pub bytes: &'a [u8],
+}
+
 impl Windows {
+    /// What the handler keeps for a key, by name.
+    pub fn values(&self, key: &[u8]) -> impl Iterator<Item = KeptValue<'_>> {
+        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
+        own.into_iter().flat_map(|own| &own.values).map(|value| KeptValue {
+            name: &value.name,
+            expires_ms: Some(value.kept.expires_ms).filter(|expires_ms| *expires_ms != NEVER),
+            bytes: &value.kept.bytes,
+        })
+    }
+
+    /// What tables have for a key, by the places of their sources in the manifest.
+    pub fn rows(&self, key: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
+        own.into_iter().flat_map(|own| &own.rows).map(|row| (row.source, &*row.bytes))
+    }
+
     /// What `key` has open, the oldest first.
     pub fn open_of(&self, key: &[u8]) -> Vec<Open<'_>> {
         let Some(owner) = self.keys.get(key) else { return Vec::new() };

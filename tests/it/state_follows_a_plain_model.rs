@@ -277,7 +277,8 @@ impl<'a> Lane<'a> {
         for key in 0..4u8 {
             let key = [key];
             let of_key = |(of, _): &&(Key, String)| of[..] == key;
-            let values: Vec<_> = self.windows.values(&key).map(|(name, value)| (name, value[0])).collect();
+            let values: Vec<_> =
+                self.windows.values(&key).map(|value| (value.name, value.bytes[0])).collect();
             let expected = plain.values.iter().filter(|(place, _)| of_key(place));
             let expected: Vec<_> = expected.map(|((_, name), (value, _))| (name.as_str(), *value)).collect();
             assert_eq!(values, expected);

@@ -219,10 +219,64 @@ fn what_came_too_late_is_seen_with_its_place() {
 }
 
 #[test]
+fn what_a_handler_keeps_of_a_key_and_its_timers_are_seen() {
+    let stage = Stage::new(cluster(), "why-state", 2).with_trial();
+    let rows = format!("{}.rows", stage.name);
+    cluster().create_topic(&rows, 1, &[("cleanup.policy", "compact")]);
+    let sources = json!([
+        { "topic": stage.source, "format": "bytes" },
+        { "topic": rows, "name": "table", "format": "json", "table": {} },
+    ]);
+    let stage = stage
+        .with("/spec/sources", sources)
+        .with("/spec/state", json!({ "ttl": "1h" }))
+        .with("/spec/time", json!({ "idle": "10m", "maxSkew": "3650d" }))
+        .with("/spec/delivery/retry", json!({ "maxAttempts": 1000, "initial": "20ms", "max": "40ms" }));
+    let mut worker = stage.spawn("a");
+    let now = now_ms();
+    cluster().produce(&rows, [ToSend::new("ada", r#""secret-row""#)]);
+    let event = ToSend::new("ada", "x").at(now).header("timer-fail", "99");
+    let event = event.header("event-timer-ms", "60000").header("clock-timer-ms", "200");
+    cluster().produce(&stage.source, [event, ToSend::new("ada", "x").at(now + 1).header("count", "")]);
+    // Of its two timers one has fired, and fails.
+    wait_until(WITHIN, "a timer to wait and the row to be there", || {
+        let report = why(&stage, &["ada"]);
+        let attempts = report["waiting"][0]["attempts"].as_u64();
+        attempts > Some(1) && length(&report, "rows") == 1 && length(&report, "values") == 2
+    });
+    let report = why(&stage, &["ada"]);
+    let waiting = &report["waiting"][0]["timer"];
+    assert_eq!((&waiting["name"], &waiting["clock"]), (&json!("clock"), &json!("wall")), "{report:#}");
+    let timer = json!({ "name": "event", "clock": "event", "atMs": now + 60_000 });
+    assert_eq!(report["timers"], json!([timer]), "{report:#}");
+    let count = json!({ "name": "count", "expiresAtMs": now + 1 + 3_600_000, "bytes": 1 });
+    assert_eq!((&report["values"][0], &report["values"][1]["name"]), (&count, &json!("later")), "{report:#}");
+    assert_eq!(report["rows"], json!([{ "table": "table", "bytes": 12 }]), "{report:#}");
+    let reasons = report["reasons"].to_string();
+    for part in [
+        "timer clock has fired and waits",
+        "timer event fires when event time has come to",
+        "time is held back",
+    ] {
+        assert!(reasons.contains(part), "{part:?} is missing in {reasons}");
+    }
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+    let printed = text(&stage.tidemill(&["why"], &["ada"]));
+    assert!(
+        printed.contains("value    count  1 byte  until event time ") && !printed.contains("secret"),
+        "{printed}"
+    );
+    let printed = text(&stage.tidemill(&["why"], &["ada", "--show-values"]));
+    assert!(printed.contains(r#""secret-row""#) && printed.contains(r#"{"fail":99,"#), "{printed}");
+    let other = text(&stage.tidemill(&["why"], &["nobody"]));
+    assert!(other.contains("nothing of this key waits") && other.contains("1 key has something"), "{other}");
+}
+
+#[test]
 fn a_function_without_a_window_has_nothing_that_waits() {
     let stage = Stage::new(cluster(), "why-plain", 1);
     let refused = failure(&stage.tidemill(&["why"], &["ada"]));
-    assert!(refused.contains("has no window") && refused.contains("dlq list --key"), "{refused}");
+    assert!(refused.contains("keeps nothing by key") && refused.contains("dlq list --key"), "{refused}");
     let wrong = stage.tidemill(&["why"], &["--key-base64", "%"]);
     assert_eq!(wrong.status.code(), Some(2));
 }

@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::value::RawValue;
 
-use super::report::{Event, Lag, Open, Part, Refused, Report, Standing, Time, Waiting};
+use super::report::{Event, Kept, Lag, Open, Part, Refused, Report, Row, Standing, Time, Timer, Waiting};
 use crate::cli::dlq::letter::Letter;
 use crate::cli::sample;
 use crate::cli::scan::{self, Stretch};
+use crate::cli::trial::Bytes;
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, Cluster, Committed, Consumer, Partition, partition_of_key};
 use crate::model::{Function, KeySpec, Record, WindowKind, WindowSpec};
@@ -40,8 +41,9 @@ pub fn look(cluster: &Cluster, question: &Question<'_>) -> anyhow::Result<Report
     let name = function.name.to_string();
     let (Some(spec), Some(topic)) = (&function.window, function.gathered_topic()) else {
         bail!(
-            "{name} has no window: each event is handled by itself, and no key waits for another event; `tidemill lag` \
-             says what is still to be read, `tidemill dlq list --key` what could not be handled"
+            "{name} keeps nothing by key, neither in a window nor as state: each event is handled by itself, and no key waits \
+             for another event; `tidemill lag` says what is still to be read, `tidemill dlq list --key` what could not be \
+             handled"
         );
     };
     let admin = Admin::new(cluster)?;
@@ -80,19 +82,23 @@ pub fn look(cluster: &Cluster, question: &Question<'_>) -> anyhow::Result<Report
         cut: checkpoint.as_ref().map(|checkpoint| checkpoint.cut),
         sources: function.sources.iter().map(|source| source.name.clone()).collect(),
         max_attempts: function.delivery.retry.max_attempts,
+        has_window: function.has_window(),
         is_end_out: matches!(spec.kind, WindowKind::Tumbling { .. } | WindowKind::Hopping { .. }),
         fire: spec.fire,
         on_timeout: spec.stitch.on_timeout.clone(),
         time: time(function, spec, &counts, &windows),
         open: open(question, spec, &windows)?,
         waiting: waiting(question, &windows)?,
+        values: values(question, &windows)?,
+        timers: windows.timers(key).map(|(name, at)| Timer::new(name, at)).collect(),
+        rows: rows(question, &windows)?,
         refused: Vec::new(),
         lag: lag(&admin, committed, &home)?,
         notes: Vec::new(),
         keys: windows.keys(),
     };
     refused(cluster, &admin, question, &mut report)?;
-    let has_found = !(report.open.is_empty() && report.waiting.is_empty() && report.refused.is_empty());
+    let has_found = !(report.has_nothing() && report.refused.is_empty());
     if question.partition.is_none() && !report.is_gathered && !has_found {
         report.notes.push(format!(
             "the key is looked for in partition {partition}, where producers put it that partition as Java's do by \
@@ -148,7 +154,8 @@ impl Counts {
     fn read(&self, function: &Function, home: &Partition) -> Vec<Partition> {
         let mut read = vec![home.clone()];
         let gathered = function.sources.iter().filter(|_| function.stitch_topic.is_some());
-        for topic in gathered.map(|source| &source.topic) {
+        // The group reads no table of which each worker has all rows.
+        for topic in gathered.filter(|source| !source.is_read_by_all()).map(|source| &source.topic) {
             let all =
                 (0..self.of(topic) as i32).map(|partition| Partition { topic: topic.clone(), partition });
             read.extend(all);
@@ -219,7 +226,8 @@ fn time(function: &Function, spec: &WindowSpec, counts: &Counts, windows: &Windo
     let progress = windows.progress();
     let lane_ms = progress.and_then(window::Progress::lane_ms);
     let mut parts = Vec::new();
-    for (place, source) in function.sources.iter().enumerate().filter(|_| progress.is_some()) {
+    let timed = function.sources.iter().enumerate().filter(|(_, source)| source.table.is_none());
+    for (place, source) in timed.filter(|_| progress.is_some()) {
         for partition in 0..counts.of(&source.topic) as i32 {
             let told = progress.into_iter().flat_map(|progress| progress.parts());
             let is_it =
@@ -290,6 +298,7 @@ fn waiting(question: &Question<'_>, windows: &Windows) -> anyhow::Result<Vec<Wai
             start_ms: pending.bounds.0,
             end_ms: pending.bounds.1,
             fired: pending.why.as_str(),
+            timer: pending.timer.as_ref().map(|(name, at)| Timer::new(name, *at)),
             attempts: pending.attempts,
             events: pending.events.len(),
             missing: pending.missing.iter().map(|source| name_of(question.function, *source)).collect(),
@@ -298,6 +307,41 @@ fn waiting(question: &Question<'_>, windows: &Windows) -> anyhow::Result<Vec<Wai
         })
     });
     waiting.collect()
+}
+
+/// What the handler keeps.
+fn values(question: &Question<'_>, windows: &Windows) -> anyhow::Result<Vec<Kept>> {
+    let values = windows.values(question.key).map(|value| {
+        Ok(Kept {
+            name: value.name.to_owned(),
+            expires_at_ms: value.expires_ms,
+            bytes: value.bytes.len(),
+            value: shown(question, value.bytes)?,
+        })
+    });
+    values.collect()
+}
+
+/// What tables have that are kept by the function's key.
+fn rows(question: &Question<'_>, windows: &Windows) -> anyhow::Result<Vec<Row>> {
+    let rows = windows.rows(question.key).map(|(source, bytes)| {
+        let table = name_of(question.function, source);
+        Ok(Row { table, bytes: bytes.len(), value: shown(question, bytes)? })
+    });
+    rows.collect()
+}
+
+/// JSON as it is, and anything else as text or in base64.
+fn shown(question: &Question<'_>, bytes: &[u8]) -> anyhow::Result<Option<Box<RawValue>>> {
+    if !question.shows_values {
+        return Ok(None);
+    }
+    let is_json = serde_json::from_slice::<&RawValue>(bytes).is_ok();
+    let text = match is_json {
+        true => String::from_utf8(bytes.to_vec())?,
+        false => Bytes(Some(bytes.to_vec())).text().to_string(),
+    };
+    Ok(Some(RawValue::from_string(text)?))
 }
 
 fn name_of(function: &Function, source: u16) -> String {

@@ -1,4 +1,4 @@
-//! `tidemill why`: what a key of a function with a window waits for. [`look`] asks the cluster, [`report`] is what it
+//! `tidemill why`: what a key of a function with a window or state waits for, and what is kept of it. [`look`] asks the cluster, [`report`] is what it
 //! found, and says it.
 
 use std::process::ExitCode;
@@ -15,8 +15,9 @@ mod report;
 
 /// Say why a key has given no result yet
 ///
-/// Shows what a function with a window has of one key: its open windows, what they lack, when they close and what holds
-/// time back; results that wait for their handler; what was late or became a dead letter lately; and what is still to be
+/// Shows what a function with a window or state has of one key: its open windows, what they lack, when they close and what
+/// holds time back; timers; names of values that the handler keeps, and rows of tables that are kept by key; results of
+/// windows and timers that wait for their handler; what was late or became a dead letter lately; and what is still to be
 /// read. It reads the state topic, the group's offsets and the dead letters, whether or not a worker runs: all of it as of
 /// the last cut. Joins no group and commits nothing.
 #[derive(Debug, Args)]
@@ -43,7 +44,7 @@ pub struct Why {
     /// So many of its late events and dead letters, the newest
     #[arg(long, value_name = "N", default_value_t = 5)]
     dead_letters: usize,
-    /// Show events and aggregates too, and not only where they are
+    /// Show events, aggregates, kept values and rows too, and not only where they are
     #[arg(long)]
     show_values: bool,
 }

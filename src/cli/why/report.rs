@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::cli::dlq::letter::time;
 use crate::cli::tail::Shown;
-use crate::model::{Fire, OnTimeout};
+use crate::model::{At, Fire, OnTimeout};
 
 /// So many windows are explained, and so many events of each are named, where people read it.
 const NAMED: usize = 10;
@@ -39,6 +39,9 @@ pub struct Report {
     pub sources: Vec<String>,
     #[serde(skip)]
     pub max_attempts: u32,
+    /// Its events are gathered in windows, and not handled each by itself.
+    #[serde(skip)]
+    pub has_window: bool,
     /// The end of a window is not in it.
     #[serde(skip)]
     pub is_end_out: bool,
@@ -49,6 +52,12 @@ pub struct Report {
     pub time: Time,
     pub open: Vec<Open>,
     pub waiting: Vec<Waiting>,
+    /// What the handler keeps.
+    pub values: Vec<Kept>,
+    /// Those that have not fired.
+    pub timers: Vec<Timer>,
+    /// Of tables that are kept by the function's key.
+    pub rows: Vec<Row>,
     /// Late events and dead letters, the newest first.
     pub refused: Vec<Refused>,
     pub lag: Vec<Lag>,
@@ -122,10 +131,56 @@ pub struct Event {
     pub event: Option<Box<RawValue>>,
 }
 
+/// What a handler keeps under a name.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    pub name: String,
+    /// In event time; `null`: when it is deleted.
+    pub expires_at_ms: Option<i64>,
+    /// How long it is.
+    pub bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+}
+
+/// When a handler is called without an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timer {
+    pub name: String,
+    pub clock: Clock,
+    pub at_ms: i64,
+}
+
+/// Which clock a timer goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Clock {
+    /// Event time.
+    Event,
+    /// The wall clock.
+    Wall,
+}
+
+/// What a table has for the key.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    pub table: String,
+    /// How long it is.
+    pub bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+}
+
 /// A result that waits for its handler.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiting {
+    /// It is no window's but of this timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timer: Option<Timer>,
     pub start_ms: i64,
     pub end_ms: i64,
     pub fired: &'static str,
@@ -210,10 +265,29 @@ impl Report {
             open.aggregates.iter().for_each(|object| put("", shown(object.get())));
         }
         for waiting in &self.waiting {
-            let bounds = self.bounds(waiting.start_ms, waiting.end_ms);
-            put("waiting", format!("{bounds}  {}", waiting.line(self.max_attempts)));
+            let of = match &waiting.timer {
+                Some(timer) => format!("timer {}", timer.line()),
+                None => self.bounds(waiting.start_ms, waiting.end_ms),
+            };
+            put("waiting", format!("{of}  {}", waiting.line(self.max_attempts)));
             let values = waiting.aggregates.iter().chain(&waiting.members);
             values.for_each(|value| put("", shown(value.get())));
+        }
+        for timer in self.timers.iter().take(NAMED) {
+            put("timer", timer.line());
+        }
+        for value in self.values.iter().take(NAMED) {
+            put("value", value.line());
+            value.value.iter().for_each(|value| put("", shown(value.get())));
+        }
+        for (of, count) in [("timers", self.timers.len()), ("values", self.values.len())] {
+            if count > NAMED {
+                put("", format!("… and {} {of} more (--output json)", count - NAMED));
+            }
+        }
+        for row in &self.rows {
+            put("row", format!("{}  {}", shown(&row.table), bytes(row.bytes)));
+            row.value.iter().for_each(|value| put("", shown(value.get())));
         }
         for refused in &self.refused {
             put("refused", refused.line());
@@ -250,10 +324,17 @@ impl Report {
         let mut reasons: Vec<String> =
             self.waiting.iter().take(1).map(|first| self.of_waiting(first)).collect();
         reasons.extend(self.open.iter().take(NAMED).map(|open| self.of_open(open)));
-        if self.open.iter().any(|open| self.is_ahead(open)) {
+        reasons.extend(self.timers.iter().take(NAMED).map(|timer| self.of_timer(timer)));
+        let by_event_time = self.timers.iter().filter(|timer| timer.clock == Clock::Event);
+        let mut deadlines = self
+            .open
+            .iter()
+            .filter_map(|open| open.closes_at_ms)
+            .chain(by_event_time.map(|timer| timer.at_ms));
+        if deadlines.any(|at| self.is_ahead(at)) {
             reasons.extend(self.of_time());
         }
-        if self.open.is_empty() && self.waiting.is_empty() {
+        if self.open.is_empty() && self.waiting.is_empty() && self.timers.is_empty() {
             reasons.push(self.of_nothing());
         }
         let to_read: i64 = self.lag.iter().map(|lag| lag.lag).sum();
@@ -270,13 +351,22 @@ impl Report {
 
     fn of_nothing(&self) -> String {
         let sources = self.sources.join(", ");
+        let what = if self.has_window { "open" } else { "kept" };
         let others = match self.keys {
-            0 => "no key has anything open in this partition".to_owned(),
-            1 => "1 key has".to_owned(),
-            n => format!("{n} keys have"),
+            0 => format!("no key has anything {what} in this partition"),
+            1 => format!("1 key has something {what} in this partition"),
+            n => format!("{n} keys have something {what} in this partition"),
         };
-        let others =
-            if self.keys == 0 { others } else { format!("{others} something open in this partition") };
+        if !self.has_window {
+            let kept = match self.has_nothing() {
+                true => "nothing is kept of it",
+                false => "its next event finds what is kept of it",
+            };
+            return format!(
+                "nothing of this key waits: each of its events was handled or refused, or there was none, and it has no \
+                 timer; {kept} ({others})"
+            );
+        }
         format!(
             "nothing of this key is open: each of its events has given its results or was refused, or there was none; \
              the next event with this key in {sources} opens a window ({others})"
@@ -291,11 +381,36 @@ impl Report {
             2 => "; 1 more of this key waits behind it".to_owned(),
             n => format!("; {} more of this key wait behind it", n - 1),
         };
+        let max_attempts = self.max_attempts;
+        let Some(timer) = &first.timer else {
+            let bounds = self.bounds(first.start_ms, first.end_ms);
+            return format!(
+                "the result of {bounds} waits for its handler, of which {calls} of {max_attempts} failed: it is given \
+                 again{behind}"
+            );
+        };
         format!(
-            "the result of {} waits for its handler, of which {calls} of {} failed: it is given again{behind}",
-            self.bounds(first.start_ms, first.end_ms),
-            self.max_attempts
+            "timer {} has fired and waits for its handler, of which {calls} of {max_attempts} failed: it is called \
+             again{behind}",
+            shown(&timer.name)
         )
+    }
+
+    fn of_timer(&self, timer: &Timer) -> String {
+        let (name, at) = (shown(&timer.name), time(timer.at_ms));
+        match (timer.clock, self.time.watermark_ms) {
+            (Clock::Wall, _) => {
+                format!("timer {name} fires at {at} by the clock, or when a worker runs after that")
+            }
+            (Clock::Event, Some(watermark_ms)) if watermark_ms >= timer.at_ms => {
+                format!("timer {name} is due: it fires in the next cut")
+            }
+            (Clock::Event, Some(watermark_ms)) => {
+                let ahead = span(timer.at_ms.saturating_sub(watermark_ms));
+                format!("timer {name} fires when event time has come to {at}, {ahead} on")
+            }
+            (Clock::Event, None) => format!("timer {name} fires when event time has come to {at}"),
+        }
     }
 
     fn of_open(&self, open: &Open) -> String {
@@ -340,9 +455,14 @@ impl Report {
         format!("[{}, {}{end}", time(start_ms), time(end_ms))
     }
 
-    fn is_ahead(&self, open: &Open) -> bool {
-        open.closes_at_ms
-            .is_some_and(|at| self.time.watermark_ms.is_none_or(|watermark_ms| watermark_ms < at))
+    fn is_ahead(&self, deadline_ms: i64) -> bool {
+        self.time.watermark_ms.is_none_or(|watermark_ms| watermark_ms < deadline_ms)
+    }
+
+    /// The function knows nothing of the key.
+    pub fn has_nothing(&self) -> bool {
+        let waits = self.open.len() + self.waiting.len() + self.timers.len();
+        waits + self.values.len() + self.rows.len() == 0
     }
 
     /// What moves time, and what does not let it.
@@ -407,8 +527,37 @@ impl Event {
     }
 }
 
+impl Kept {
+    fn line(&self) -> String {
+        let until =
+            self.expires_at_ms.map_or_else(String::new, |at| format!("  until event time {}", time(at)));
+        format!("{}  {}{until}", shown(&self.name), bytes(self.bytes))
+    }
+}
+
+impl Timer {
+    pub fn new(name: &str, at: At) -> Self {
+        let clock = match at {
+            At::Event(_) => Clock::Event,
+            At::Clock(_) => Clock::Wall,
+        };
+        Self { name: name.to_owned(), clock, at_ms: at.time_ms() }
+    }
+
+    fn line(&self) -> String {
+        let by = match self.clock {
+            Clock::Event => "event time",
+            Clock::Wall => "the clock",
+        };
+        format!("{}  at {} by {by}", shown(&self.name), time(self.at_ms))
+    }
+}
+
 impl Waiting {
     fn line(&self, max_attempts: u32) -> String {
+        if self.timer.is_some() {
+            return format!("{} of {max_attempts} calls failed", self.attempts);
+        }
         let mut text = format!(
             "{}  fired by {}  {} of {max_attempts} calls failed",
             events(self.events as u64),
@@ -428,6 +577,10 @@ impl Refused {
         let error = shown(&self.error);
         format!("{topic}/{id}  {}  {reason}  {event}  {error}", time(self.time_ms))
     }
+}
+
+fn bytes(count: usize) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
 }
 
 fn events(count: u64) -> String {
@@ -477,6 +630,7 @@ mod tests {
             cut: Some(42),
             sources: vec!["ride".to_owned(), "payment".to_owned()],
             max_attempts: 5,
+            has_window: true,
             is_end_out: false,
             fire: Fire::Complete,
             on_timeout: OnTimeout::Drop,
@@ -502,6 +656,9 @@ mod tests {
                 members: vec![ride],
             }],
             waiting: Vec::new(),
+            values: Vec::new(),
+            timers: Vec::new(),
+            rows: Vec::new(),
             refused: vec![Refused {
                 topic: "billing.dlq".to_owned(),
                 id: "0@5".to_owned(),
@@ -563,6 +720,7 @@ note     a note
     #[test]
     fn a_result_that_waits_comes_first() {
         let waiting = |attempts| Waiting {
+            timer: None,
             start_ms: NOON,
             end_ms: NOON + 1000,
             fired: "timeout",
@@ -584,6 +742,65 @@ note     a note
         assert!(
             text.contains("2 events  fired by timeout  3 of 5 calls failed  missing payment\n"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn what_a_handler_keeps_and_waits_for_is_named_and_not_shown() {
+        let timer = |name: &str, at| Timer::new(name, at);
+        let kept =
+            |name: &str, expires_at_ms| Kept { name: name.to_owned(), expires_at_ms, bytes: 17, value: None };
+        let mut report = Report {
+            has_window: false,
+            timers: vec![timer("gone", At::Event(NOON + 60_500)), timer("nightly", At::Clock(NOON))],
+            values: vec![kept("seen", None), kept("visit", Some(NOON + 1000))],
+            rows: vec![Row { table: "profiles".to_owned(), bytes: 1, value: None }],
+            ..nothing()
+        };
+        report.time.parts[0].holds_time = true;
+        let text = report.text(NOON + 62_000);
+        for line in [
+            "why      timer gone fires when event time has come to 2024-05-01T12:01:00.5Z, 1m on",
+            "why      timer nightly fires at 2024-05-01T12:00:00Z by the clock, or when a worker runs after that",
+            "why      time is held back by rides/0 and 1 more: it goes on with newer events there, or without once that \
+             was read to its end and is quiet for 10s",
+            "timer    gone  at 2024-05-01T12:01:00.5Z by event time",
+            "timer    nightly  at 2024-05-01T12:00:00Z by the clock",
+            "value    seen  17 bytes",
+            "value    visit  17 bytes  until event time 2024-05-01T12:00:01Z",
+            "row      profiles  1 byte",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line:?} is missing in:\n{text}");
+        }
+        let document: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!(document["timers"][1]["clock"], "wall");
+        assert_eq!(document["values"][1]["expiresAtMs"], NOON + 1000);
+        report.time.watermark_ms = Some(NOON + 60_500);
+        assert_eq!(report.reasons()[0], "timer gone is due: it fires in the next cut");
+        report.waiting = vec![Waiting {
+            timer: Some(timer("gone", At::Event(NOON))),
+            start_ms: NOON,
+            end_ms: NOON,
+            fired: "close",
+            attempts: 1,
+            events: 0,
+            missing: Vec::new(),
+            aggregates: None,
+            members: Vec::new(),
+        }];
+        let fired =
+            "timer gone has fired and waits for its handler, of which 1 call of 5 failed: it is called again";
+        assert_eq!(report.reasons()[0], fired);
+        assert!(
+            report
+                .text(NOON)
+                .contains("timer gone  at 2024-05-01T12:00:00Z by event time  1 of 5 calls failed\n")
+        );
+        (report.waiting, report.timers) = (Vec::new(), Vec::new());
+        let reasons = report.reasons();
+        assert!(
+            reasons[0].contains("its next event finds what is kept of it (1 key has something kept"),
+            "{reasons:?}"
         );
     }
 
