@@ -151,9 +151,10 @@ impl Resolver<'_> {
     ) -> StitchSpec {
         let Some(stitch) = stitch else { return StitchSpec::default() };
         let path = join(WINDOW, "stitch");
-        if sources.iter().filter(|source| source.table.is_none()).count() < 2
-            && self.document.errors.is_empty()
-        {
+        let is_part = |source: &&Source| {
+            source.table.is_none_or(|scope| scope == TableScope::Lane && stitch.need.contains(&source.name))
+        };
+        if sources.iter().filter(is_part).count() < 2 && self.document.errors.is_empty() {
             let message =
                 "puts events of several sources together, and there is one: add sources, or take `count`";
             self.document.refuse(&path, message);
@@ -169,8 +170,15 @@ impl Resolver<'_> {
                         let message = format!("unknown source `{name}`; the sources are {}", quoted(&known));
                         document.refuse(&path, message);
                     }
-                    Some(at) if sources[at].table.is_some() => {
+                    Some(at) if key == "optional" && sources[at].table.is_some() => {
                         let message = format!("`{name}` is a table, which is looked up: remove it");
+                        document.refuse(&path, message);
+                    }
+                    Some(at) if sources[at].table == Some(TableScope::All) => {
+                        let message = format!(
+                            "`{name}` is kept by each worker apart from the function's key, so nothing can wait for its \
+                             rows: remove it, or take `table: {{scope: lane}}`"
+                        );
                         document.refuse(&path, message);
                     }
                     Some(at) if taken.contains(&at) => {
@@ -198,7 +206,8 @@ impl Resolver<'_> {
                 format!("source `{}` is neither in `need` nor in `optional`: add it to one", source.name);
             self.document.refuse(&path, message);
         }
-        if need.is_empty() && self.document.errors.is_empty() {
+        let is_table = |at: &u16| sources.get(usize::from(*at)).is_some_and(|source| source.table.is_some());
+        if need.iter().all(is_table) && self.document.errors.is_empty() {
             self.document.refuse(&path, "needs no source, so it would never be complete: name one in `need`");
         }
         need.sort_unstable();
@@ -950,6 +959,28 @@ spec:
         let found = findings(&stitched);
         let expected = "`b` is a table, which is looked up: remove it";
         assert!(found.iter().any(|found| found.contains(expected)), "{found:?}");
+    }
+
+    #[test]
+    fn a_stitch_waits_for_a_row_of_a_table_that_is_kept_by_its_key() {
+        let with = |table: &str, stitch: &str| {
+            let text = STITCHED.replace("name: b, key", &format!("name: b, table: {table}, key"));
+            let text = text.replace("need: [a], optional: [b]", stitch);
+            text.replace("\n  sources", "\n  handler: {plugin: p}\n  sources")
+        };
+        let function = one(&with("{}", "need: [a, b]"));
+        assert_eq!(one(&render(&function)), function);
+        let window = function.window.unwrap();
+        assert_eq!((window.stitch.need, window.tables), (vec![0, 1], vec![(1, TableScope::Lane)]));
+        for (table, stitch, expected) in [
+            ("{}", "need: [b], optional: [a]", "needs no source, so it would never be complete"),
+            ("{}", "need: [a], optional: [b]", "is a table, which is looked up: remove it"),
+            ("{}", "need: [a]", "puts events of several sources together, and there is one"),
+            ("{scope: all}", "need: [a, b]", "so nothing can wait for its rows: remove it"),
+        ] {
+            let found = findings(&with(table, stitch));
+            assert!(found.iter().any(|found| found.contains(expected)), "{stitch}: {found:?}");
+        }
     }
 
     const STITCHED: &str = "\

@@ -70,13 +70,14 @@ pub(super) struct Window {
 }
 
 /// One event of each source that is needed, no further apart than `within`: from the first event to `within` after it, both
-/// in. Each source of the function is either needed or optional.
+/// in. Each source of the function that is no table is either needed or optional.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Stitch {
     /// How far apart they may be, at most `3650d`.
     pub within: DurationText,
-    /// Names of the sources without which it is unfinished. Default: all that are not optional.
+    /// Names of the sources without which it is unfinished. Default: all that are not optional, and no tables. A table of
+    /// scope `lane` that is named here must have a row for the key, which is waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub need: Vec<String>,
     /// Names of sources that it takes along, if they come in time.

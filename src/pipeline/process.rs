@@ -585,9 +585,18 @@ impl Pipeline {
                 return self.poison(pass, pass.failed, &error.into(), writer);
             }
             if is_table {
-                let source = u16::try_from(source).unwrap_or(u16::MAX);
-                windows.set_row(source, event.key.as_deref().unwrap_or_default(), event.data.as_deref());
-                return Settled::Ok { written: 0, unrouted: 0 };
+                let row =
+                    (u16::try_from(source).unwrap_or(u16::MAX), event.key.as_deref().unwrap_or_default());
+                let place = (pass.record.topic, pass.record.partition);
+                let mut means =
+                    means!(self, writer, place, (Some(pass.record.offset), pass.failed), pass.now);
+                let (giver, names) = (&mut self.giver, &self.names);
+                windows.set_row(row, event.data.as_deref(), &mut |fired, is_behind| {
+                    let names = names.iter().map(String::as_str);
+                    giver.give(fired, (Some(&record), is_behind), names, &mut means)
+                });
+                let Given { written, unrouted, .. } = self.given;
+                return Settled::Ok { written, unrouted };
             }
             let place = envelope.moves_time.then(|| place_of(source, &event));
             self.router.begin(pass.record);

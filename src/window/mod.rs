@@ -564,7 +564,7 @@ impl Windows {
             match rules.kind {
                 Kind::Sliding { .. } => sliding::close(&key, &mut held.events, deadline, rules, results),
                 Kind::Stitch { within } => {
-                    stitch::close(&key, &mut held.events, (within, deadline), rules, results);
+                    stitch::close(&key, held, (within, deadline), rules, results);
                 }
                 _ => close_windows(&key, held, deadline, rules, results),
             }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Held, Key, NEVER, Windows, look_again, touch};
-use crate::model::{At, Effect};
+use super::{Held, Key, Kind, NEVER, Results, Windows, look_again, touch};
+use crate::model::{At, Effect, Fire};
 
 /// What a handler keeps under a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -204,11 +204,18 @@ impl Windows {
         }
     }
 
-    /// The newest row of a table for a key; `None`: it is deleted.
-    pub fn set_row(&mut self, source: u16, key: &[u8], row: Option<&[u8]>) {
+    /// The newest row of a table for a key; `None`: it is deleted. Results of stitches that waited for it go to `results`.
+    pub fn set_row(&mut self, (source, key): (u16, &[u8]), row: Option<&[u8]>, results: &mut Results<'_>) {
         let (_, owner) = touch(&mut self.keys, &mut self.touched, key);
         owner.held.own_mut().set_row(source, row.map(Bytes::copy_from_slice));
         owner.held.tidy_own();
+        let is_waited_for = self.rules.fire == Fire::Complete && self.rules.stitch.need.contains(&source);
+        if let Kind::Stitch { within } = self.rules.kind
+            && is_waited_for
+            && row.is_some()
+        {
+            self.taking(results, |windows, results| windows.complete_stitches(key, within, results));
+        }
     }
 
     /// What a key has under a name.

@@ -1,8 +1,11 @@
 //! Stitches: one event of each source that is needed, of one key, no further apart than `within`. A stitch reaches from
 //! its first event to `within` after it, both in. What is kept are the events, each with the number of its stitch: a
-//! stitch is what its events are.
+//! stitch is what its events are. It may need a row of a table too, which is none of its events: it is there or not when
+//! the stitch is looked at.
 
-use super::{Arrival, Kept, Members, Place, Placed, Rules, Span, Taken, Windows, look_again, touch};
+use super::{
+    Arrival, Held, Kept, Members, Own, Place, Placed, Rules, Span, Taken, Windows, look_again, touch,
+};
 use crate::model::{Fire, Repeat};
 use crate::window::{Fired, Why};
 
@@ -52,17 +55,38 @@ impl Windows {
             events.remove(other);
         }
         owner.held.keep(arrival).belongs = number;
-        let events = &mut owner.held.events;
-        let span = Span::Stitch(number);
-        if rules.fire == Fire::Complete && missing(events, span, rules).is_empty() {
-            let stitch = self::stitches(events).into_iter().find(|stitch| stitch.number == number);
-            if let Some(stitch) = stitch {
-                give(arrival.key, events, (stitch, Why::Complete, end(stitch.first)), rules, results);
-            }
-            events.retain(|kept| !span.has(kept));
+        if rules.fire == Fire::Complete {
+            complete(&key, &mut owner.held, (within, Some(number)), rules, results);
         }
         look_again(&mut self.due, rules, (&key, owner));
         Placed::In { missed: 0 }
+    }
+
+    /// A row has come: stitches that lacked nothing else are complete.
+    pub(super) fn complete_stitches(&mut self, key: &[u8], within: i64, results: &mut Taken<'_>) {
+        let (key, owner) = touch(&mut self.keys, &mut self.touched, key);
+        complete(&key, &mut owner.held, (within, None), &self.rules, results);
+        look_again(&mut self.due, &self.rules, (&key, owner));
+    }
+}
+
+/// Gives the results of stitches that have all that they need, the oldest first: of one, or of all.
+fn complete(
+    key: &[u8],
+    held: &mut Held,
+    (within, only): (i64, Option<u64>),
+    rules: &Rules,
+    results: &mut Taken<'_>,
+) {
+    let Held { events, own, .. } = held;
+    for stitch in stitches(events).into_iter().filter(|stitch| only.is_none_or(|only| stitch.number == only))
+    {
+        let span = Span::Stitch(stitch.number);
+        if missing((events, own.as_deref()), span, rules).is_empty() {
+            let end = stitch.first.saturating_add(within);
+            give(key, (events, own.as_deref()), (stitch, Why::Complete, end), rules, results);
+            events.retain(|kept| !span.has(kept));
+        }
     }
 }
 
@@ -87,14 +111,17 @@ fn position(events: &[Kept], number: u64, source: u16) -> Option<usize> {
 }
 
 /// What is needed and not there.
-fn missing(events: &[Kept], span: Span, rules: &Rules) -> Vec<u16> {
-    let is_there = |source: u16| events.iter().any(|kept| span.has(kept) && kept.place.source == source);
+fn missing((events, own): (&[Kept], Option<&Own>), span: Span, rules: &Rules) -> Vec<u16> {
+    let is_there = |source: u16| {
+        events.iter().any(|kept| span.has(kept) && kept.place.source == source)
+            || own.is_some_and(|own| own.row(source).is_some())
+    };
     rules.stitch.need.iter().copied().filter(|source| !is_there(*source)).collect()
 }
 
 fn give(
     key: &[u8],
-    events: &[Kept],
+    (events, own): (&[Kept], Option<&Own>),
     (stitch, why, end): (Stitch, Why, i64),
     rules: &Rules,
     results: &mut Taken<'_>,
@@ -107,7 +134,7 @@ fn give(
         time_ms: if why == Why::Complete { stitch.last } else { end },
         cells: &[],
         members: Members { events, span },
-        missing: &missing(events, span, rules),
+        missing: &missing((events, own), span, rules),
     });
 }
 
@@ -120,19 +147,21 @@ pub(super) fn next_look(events: &[Kept], within: i64, rules: &Rules) -> Option<i
 /// Closes the stitches whose deadline has come, in order.
 pub(super) fn close(
     key: &[u8],
-    events: &mut Vec<Kept>,
+    held: &mut Held,
     (within, deadline): (i64, i64),
     rules: &Rules,
     results: &mut Taken<'_>,
 ) {
+    let Held { events, own, .. } = held;
     for stitch in stitches(events) {
         let end = stitch.first.saturating_add(within);
         if rules.deadline(end) > deadline {
             break;
         }
         let span = Span::Stitch(stitch.number);
-        let why = if missing(events, span, rules).is_empty() { Why::Close } else { Why::Timeout };
-        give(key, events, (stitch, why, end), rules, results);
+        let is_whole = missing((events, own.as_deref()), span, rules).is_empty();
+        let why = if is_whole { Why::Close } else { Why::Timeout };
+        give(key, (events, own.as_deref()), (stitch, why, end), rules, results);
         events.retain(|kept| !span.has(kept));
     }
 }

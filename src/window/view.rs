@@ -119,7 +119,9 @@ impl Windows {
         let open = |members: Vec<&'a Kept>| {
             // Events are by time.
             let first = members.first().map_or(0, |kept| kept.place.time_ms);
-            let is_there = |source: u16| members.iter().any(|kept| kept.place.source == source);
+            let has_row = |source: u16| held.own.as_ref().is_some_and(|own| own.row(source).is_some());
+            let is_there =
+                |source: u16| has_row(source) || members.iter().any(|kept| kept.place.source == source);
             let need = self.rules.stitch.need.iter().copied();
             let missing = need.filter(|source| !is_there(*source)).collect();
             Open { missing, ..self.open((first, first.saturating_add(within)), Vec::new(), members) }

@@ -198,7 +198,8 @@ impl<'a> Lane<'a> {
             }
             Step::Clock(wall) => self.plain.wall = self.plain.wall.max(*wall),
             Step::Row { key, row } => {
-                self.windows.set_row(TABLE, &[*key], row.as_ref().map(std::slice::from_ref));
+                let bytes = row.as_ref().map(std::slice::from_ref);
+                self.windows.set_row((TABLE, &[*key]), bytes, &mut |_, _| Verdict::Done);
                 match row {
                     Some(row) => drop(self.plain.rows.insert(vec![*key], *row)),
                     None => drop(self.plain.rows.remove(&[*key][..])),

@@ -1,12 +1,13 @@
 //! Stitches against a plain, slow model of them, written from the rulings and not from the engine, over random scripts:
-//! several sources of several partitions, each with a time of its own, events out of order, late and brought back, what is
+//! several sources of several partitions, each with a time of its own, and in half of them rows of a table that are needed
+//! too; events out of order, late and brought back, what is
 //! said of source partitions too early or too late, idle ones, and cuts, aborts and restarts at any moment, between two
 //! stitches that end too. Results may depend on none of the latter; nor, where the rulings promise it, on which source
 //! partition was read first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemill::model::{Dice, Fire, OnTimeout, Repeat, StitchSpec, WindowKind, WindowSpec};
+use tidemill::model::{Dice, Fire, OnTimeout, Repeat, StitchSpec, TableScope, WindowKind, WindowSpec};
 use tidemill::window::{Arrival, Fired, Part, Place, Placed, Verdict, Windows};
 
 use crate::windows_follow_a_plain_model::{below, ms};
@@ -35,6 +36,8 @@ enum Step {
     Part(Part),
     /// The clock goes on by so much, where nobody holds time.
     Tick(i64),
+    /// A key has a row in the table, or none any more.
+    Row(u8, bool),
 }
 
 /// One result, as a reader sees it.
@@ -58,8 +61,15 @@ struct Model {
     counts: Vec<u32>,
     parts: BTreeMap<(u16, i32), (i64, bool)>,
     lane: i64,
+    /// Keys that the table has.
+    rows: BTreeSet<u8>,
     seen: Vec<Seen>,
     late: Vec<Place>,
+}
+
+/// How many sources have events: all but the table.
+fn with_events(spec: &WindowSpec) -> usize {
+    spec.sources.len() - spec.tables.len()
 }
 
 fn first(stitch: &[Event]) -> i64 {
@@ -85,6 +95,7 @@ impl Model {
             counts: vec![0; sources],
             parts: BTreeMap::new(),
             lane: i64::MIN,
+            rows: BTreeSet::new(),
             seen: Vec::new(),
             late: Vec::new(),
         }
@@ -106,6 +117,11 @@ impl Model {
                     self.lane = self.lane.saturating_add(passed);
                 }
             }
+            Step::Row(key, true) => {
+                self.rows.insert(key);
+                self.row_came(key);
+            }
+            Step::Row(key, false) => _ = self.rows.remove(&key),
         }
         self.time();
     }
@@ -135,7 +151,23 @@ impl Model {
     }
 
     fn missing(&self, stitch: &[Event]) -> Vec<u16> {
-        self.spec.stitch.need.iter().copied().filter(|source| !has(stitch, *source)).collect()
+        let is_there = |source: u16| match self.spec.tables.iter().any(|(table, _)| *table == source) {
+            true => self.rows.contains(&stitch[0].key),
+            false => has(stitch, source),
+        };
+        self.spec.stitch.need.iter().copied().filter(|source| !is_there(*source)).collect()
+    }
+
+    fn row_came(&mut self, key: u8) {
+        let is_whole = |stitch: &Vec<Event>| stitch[0].key == key && self.missing(stitch).is_empty();
+        if self.spec.fire != Fire::Complete {
+            return;
+        }
+        let mut whole: Vec<_> = self.open.iter().filter(|stitch| is_whole(stitch)).cloned().collect();
+        let open = self.open.iter().filter(|stitch| !is_whole(stitch)).cloned().collect();
+        self.open = open;
+        whole.sort_by_key(|stitch| first(stitch));
+        whole.iter().for_each(|stitch| self.give(stitch, "complete", last(stitch)));
     }
 
     fn give(&mut self, stitch: &[Event], why: &'static str, time: i64) {
@@ -199,6 +231,7 @@ struct Broker {
 }
 
 struct Engine<'a> {
+    spec: &'a WindowSpec,
     steps: &'a [Step],
     windows: Windows,
     position: usize,
@@ -218,13 +251,13 @@ fn seen(fired: &Fired<'_>) -> Seen {
 }
 
 impl<'a> Engine<'a> {
-    fn start(spec: &WindowSpec, steps: &'a [Step], broker: &Broker) -> Self {
+    fn start(spec: &'a WindowSpec, steps: &'a [Step], broker: &Broker) -> Self {
         let mut windows = Windows::new(spec, broker.watermark).of_sources(spec.sources.len());
         for (key, value) in &broker.state {
             windows.restore(key, Some(value));
         }
         windows.restored().unwrap();
-        Self { steps, windows, position: broker.position, staged: Vec::new(), late: Vec::new() }
+        Self { spec, steps, windows, position: broker.position, staged: Vec::new(), late: Vec::new() }
     }
 
     /// One thing is done; `false`: there is nothing left.
@@ -242,6 +275,10 @@ impl<'a> Engine<'a> {
         match *step {
             Step::Count(source, count) => windows.hear([(source, count)].into_iter(), std::iter::empty()),
             Step::Part(part) => windows.hear(std::iter::empty(), [part].into_iter()),
+            Step::Row(key, is_there) => {
+                let table = with_events(self.spec) as u16;
+                windows.set_row((table, &[key]), is_there.then_some(b"row"), &mut results);
+            }
             Step::Tick(passed) => {
                 if windows.progress().unwrap().is_idle() {
                     windows.advance_to(windows.watermark_ms().saturating_add(passed));
@@ -288,18 +325,20 @@ fn spec(dice: &mut Dice) -> WindowSpec {
     let sources = 2 + below(dice, 2) as u16;
     let is_needed: Vec<bool> = (0..sources).map(|source| source == 0 || below(dice, 3) > 0).collect();
     let with = |wanted: bool| (0..sources).filter(|at| is_needed[usize::from(*at)] == wanted).collect();
-    let (need, optional) = (with(true), with(false));
+    let (mut need, optional): (Vec<u16>, Vec<u16>) = (with(true), with(false));
+    let has_table = below(dice, 2) == 0;
+    need.extend(has_table.then_some(sources));
     let repeat = [Repeat::Next, Repeat::Replace, Repeat::Collect][below(dice, 3) as usize];
     WindowSpec {
         kind: WindowKind::Stitch { within: ms(1 + below(dice, 20)) },
         fire: if below(dice, 3) == 0 { Fire::Close } else { Fire::Complete },
         aggregates: BTreeMap::new(),
-        sources: (0..sources).map(|source| format!("source-{source}")).collect(),
+        sources: (0..sources + u16::from(has_table)).map(|source| format!("source-{source}")).collect(),
         stitch: StitchSpec { need, optional, repeat, on_timeout: OnTimeout::Call },
         late_topic: None,
         max_drift: ms(60_000),
         state: None,
-        tables: Vec::new(),
+        tables: has_table.then_some((sources, TableScope::Lane)).into_iter().collect(),
         grace: ms([0, 0, 5, 20][below(dice, 4) as usize]),
         idle: ms(10_000),
         max_skew: ms(3_600_000),
@@ -350,8 +389,8 @@ fn counts(readers: &[Reader]) -> Vec<Step> {
     sources.into_iter().map(|source| Step::Count(source, count(source))).collect()
 }
 
-fn steps(dice: &mut Dice, sources: usize) -> Vec<Step> {
-    let mut readers = Reader::all(dice, sources);
+fn steps(dice: &mut Dice, spec: &WindowSpec) -> Vec<Step> {
+    let mut readers = Reader::all(dice, with_events(spec));
     let (keys, spread) = (1 + below(dice, 2), 1 + below(dice, 25));
     let mut steps = Vec::new();
     // Mostly it is known at once what there is.
@@ -363,6 +402,9 @@ fn steps(dice: &mut Dice, sources: usize) -> Vec<Step> {
         let at = below(dice, readers.len() as i64) as usize;
         let reader = &mut readers[at];
         reader.now += [0, 0, 1, 3, 15][below(dice, 5) as usize];
+        if !spec.tables.is_empty() && below(dice, 4) == 0 {
+            steps.push(Step::Row(below(dice, keys) as u8, below(dice, 3) > 0));
+        }
         match below(dice, 20) {
             0 => {
                 let watermark_ms = if below(dice, 2) == 0 { reader.own } else { reader.before };
@@ -407,11 +449,13 @@ fn steps(dice: &mut Dice, sources: usize) -> Vec<Step> {
     steps.extend(readers.iter().map(|reader| reader.part(reader.own, true)));
     steps.push(Step::Tick(0));
     steps.extend(readers.iter().map(|reader| reader.part(FAR, true)));
+    // A row stays as long as nobody takes it away.
+    steps.extend((0..2).filter(|_| !spec.tables.is_empty()).map(|key| Step::Row(key, false)));
     steps
 }
 
 fn modelled(spec: &WindowSpec, steps: &[Step]) -> Model {
-    let mut model = Model::new(spec, spec.sources.len());
+    let mut model = Model::new(spec, with_events(spec));
     steps.iter().for_each(|step| model.step(step));
     model
 }
@@ -419,7 +463,7 @@ fn modelled(spec: &WindowSpec, steps: &[Step]) -> Model {
 fn play(seed: u64) {
     let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let spec = spec(&mut dice);
-    let steps = steps(&mut dice, spec.sources.len());
+    let steps = steps(&mut dice, &spec);
     let model = modelled(&spec, &steps);
     let mut broker = Broker { watermark: i64::MIN, ..Broker::default() };
     let mut engine = Engine::start(&spec, &steps, &broker);
@@ -503,7 +547,7 @@ fn which_events_are_late_does_not_depend_on_which_source_was_read_first() {
     for seed in 0..SCRIPTS / 5 {
         let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let spec = spec(&mut dice);
-        let mut readers = Reader::all(&mut dice, spec.sources.len());
+        let mut readers = Reader::all(&mut dice, with_events(&spec));
         let logs = logs(&mut dice, &mut readers, |dice, reader| {
             let mut event = |dice: &mut Dice| {
                 reader.now += below(dice, 12);
@@ -530,6 +574,11 @@ fn results_do_not_depend_on_which_source_was_read_first() {
     for seed in 0..SCRIPTS / 5 {
         let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut spec = spec(&mut dice);
+        // Rows come in no order with events.
+        let events = with_events(&spec);
+        spec.sources.truncate(events);
+        spec.stitch.need.retain(|source| usize::from(*source) < events);
+        spec.tables.clear();
         let grace = spec.grace.as_millis() as i64;
         let WindowKind::Stitch { within } = spec.kind else { unreachable!("only these") };
         let within = within.as_millis() as i64;
@@ -539,7 +588,7 @@ fn results_do_not_depend_on_which_source_was_read_first() {
             spec.stitch.need.retain(|source| *source < 2);
             spec.stitch.optional.retain(|source| *source < 2);
         }
-        let mut readers = Reader::all(&mut dice, spec.sources.len());
+        let mut readers = Reader::all(&mut dice, with_events(&spec));
         // Of each source a key is in one partition, as by a record's key.
         let keys_of = |reader: &Reader, readers: &[(u16, i32)]| -> Vec<u8> {
             let count = readers.iter().filter(|(source, _)| *source == reader.source).count() as i32;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Follower, Isolation, Load, ReadRecord, Siege, Stage, ToSend, cluster, wait_until};
 
@@ -74,4 +74,57 @@ fn rows_are_there_before_the_events_that_look_for_them() {
         }
         assert!(stage.read_dead_letters().is_empty());
     }
+}
+
+#[test]
+fn a_stitch_waits_for_the_row_that_it_needs() {
+    let stage = keeping("needed", 2);
+    let table = format!("{}.rows", stage.name);
+    cluster().create_topic(&table, 1, &[("cleanup.policy", "compact")]);
+    let sources = json!([
+        { "topic": stage.source, "name": "ride", "format": "bytes" },
+        { "topic": table, "name": "table", "format": "json", "table": {} },
+    ]);
+    let stage = stage.with("/spec/sources", sources).with(
+        "/spec/window",
+        json!({ "stitch": { "within": "10m", "need": ["ride", "table"] }, "idle": "10m" }),
+    );
+    let mut worker = stage.spawn("a");
+    let follower = Follower::start(cluster(), &stage.sink);
+    cluster().produce(&table, [ToSend::new("ada", "1")]);
+    wait_until(WITHIN, "the row to be there", || {
+        cluster().produce(&stage.source, [ToSend::new("ada", "there")]);
+        follower.count() > 0
+    });
+    // Nobody has a row for bob yet: what waits for it outlives the worker.
+    cluster().produce(&stage.source, ["first", "second"].map(|value| ToSend::new("bob", value)));
+    stage.wait_until_drained(WITHIN);
+    wait_until(WITHIN, "both rides to wait", || {
+        let report = stage.tidemill(&["why"], &["bob", "--output", "json"]).stdout;
+        let report: Value = serde_json::from_slice(&report).unwrap_or_default();
+        let missing = |open: &Value| open["missing"] == json!(["table"]);
+        report["open"].as_array().is_some_and(|open| open.len() == 2 && open.iter().all(missing))
+    });
+    worker.kill();
+    let mut worker = stage.spawn("a");
+    cluster().produce(&table, [ToSend::new("bob", "2")]);
+    let of_bob = || -> Vec<String> {
+        let results = follower.read();
+        results
+            .iter()
+            .filter(|result| result.key_text() == "bob")
+            .map(|result| result.text().to_owned())
+            .collect()
+    };
+    wait_until(WITHIN, "both rides", || of_bob().len() == 2);
+    assert_eq!(of_bob(), ["first", "second"]);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+    assert!(
+        follower
+            .read()
+            .iter()
+            .filter(|result| result.key_text() == "ada")
+            .all(|result| result.text() == "there")
+    );
+    assert!(stage.read_dead_letters().is_empty());
 }

@@ -9,6 +9,9 @@ use tidemill::model::{Clock as _, SystemClock};
 
 use crate::harness::{Follower, Isolation, Load, Siege, Stage, ToSend, cluster, wait_until};
 
+/// Key and value of each result, and how often it came.
+type Told = BTreeMap<(String, String), usize>;
+
 const WITHIN: Duration = Duration::from_secs(60);
 /// Of a timer that is not to fire while the test runs.
 const NEVER: &str = "3000000";
@@ -41,7 +44,7 @@ fn planned(stem: &str, n: u64, partitions: u64, base: i64) -> ToSend {
 }
 
 /// What comes out for so many events, each once: their values, and what timers say; those by the clock without their time.
-fn expected(stem: &str, count: u64, base: i64) -> BTreeMap<(String, String), usize> {
+fn expected(stem: &str, count: u64, base: i64) -> Told {
     let mut timers: BTreeMap<(String, &str), String> = BTreeMap::new();
     let mut all = BTreeMap::new();
     for n in 0..count {
@@ -71,7 +74,7 @@ fn expected(stem: &str, count: u64, base: i64) -> BTreeMap<(String, String), usi
 }
 
 /// What came out, and how often.
-fn seen(stage: &Stage) -> BTreeMap<(String, String), usize> {
+fn seen(stage: &Stage) -> Told {
     let mut seen = BTreeMap::new();
     for result in cluster().read_all_ended(&stage.sink) {
         let told = result.text();
@@ -102,7 +105,7 @@ fn keeping(stem: &str, partitions: i32) -> Stage {
 }
 
 #[track_caller]
-fn assert_same((seen, expected): (BTreeMap<(String, String), usize>, BTreeMap<(String, String), usize>)) {
+fn assert_same((seen, expected): (Told, Told)) {
     let wrong: Vec<_> = expected.keys().filter(|told| seen.get(*told) != Some(&1)).collect();
     let besides: Vec<_> = seen.keys().filter(|told| !expected.contains_key(*told)).collect();
     assert!(wrong.is_empty() && besides.is_empty(), "not once: {wrong:?}; besides: {besides:?}");
