@@ -33,6 +33,13 @@ fn why(stage: &Stage, args: &[&str]) -> Value {
     serde_json::from_str(&printed).expect("one document")
 }
 
+/// Before its first run there is nothing to be asked.
+#[track_caller]
+fn wait_for_state(stage: &Stage) {
+    let topic = format!("{}.state", stage.name);
+    wait_until(WITHIN, "the state topic to be there", || cluster().partitions(&topic).is_some());
+}
+
 fn length(report: &Value, of: &str) -> usize {
     report[of].as_array().expect("a list").len()
 }
@@ -60,6 +67,7 @@ fn a_stitch_says_what_it_lacks_until_it_is_whole() {
     assert!(missing.contains(&format!("state topic {}.state does not exist", stage.name)), "{missing}");
 
     let mut worker = stage.spawn("a");
+    wait_for_state(&stage);
     let now = now_ms();
     cluster().produce(&stage.source, [ToSend::new("r-1", r#"{"fare":4711}"#).at(now)]);
     // Of the dead letters one has the key of its record, for want of another, and one that of its body.
@@ -142,6 +150,7 @@ fn a_result_that_its_handler_does_not_take_is_seen_to_wait() {
         .with("/spec/delivery/retry", json!({ "maxAttempts": 1000, "initial": "20ms", "max": "40ms" }))
         .with("/spec/window", json!({ "count": { "size": 2 } }));
     let mut worker = stage.spawn("a");
+    wait_for_state(&stage);
     cluster().produce(&stage.source, (0..5).map(|n| ToSend::new("ada", format!("secret-{n}"))));
     wait_until(WITHIN, "two results to wait", || {
         let report = why(&stage, &["ada"]);
@@ -182,6 +191,7 @@ fn what_came_too_late_is_seen_with_its_place() {
     cluster().create_topic(&late, 5, &[]);
     let stage = stage.with("/spec/sinks/0/format", json!("json")).with("/spec/window", window);
     let mut worker = stage.spawn("a");
+    wait_for_state(&stage);
     let start = now_ms() / 2000 * 2000;
     let at = |ms: i64, value: &str| ToSend::new("ada", value).at(ms);
     let misfits = [at(start - 60_000, "2"), at(start, "{"), at(start + 1, "40"), at(start - 60_001, "4")];
@@ -233,6 +243,7 @@ fn what_a_handler_keeps_of_a_key_and_its_timers_are_seen() {
         .with("/spec/time", json!({ "idle": "10m", "maxSkew": "3650d" }))
         .with("/spec/delivery/retry", json!({ "maxAttempts": 1000, "initial": "20ms", "max": "40ms" }));
     let mut worker = stage.spawn("a");
+    wait_for_state(&stage);
     let now = now_ms();
     cluster().produce(&rows, [ToSend::new("ada", r#""secret-row""#)]);
     let event = ToSend::new("ada", "x").at(now).header("timer-fail", "99");
