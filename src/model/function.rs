@@ -94,6 +94,14 @@ impl Function {
         self.sources.iter().filter(|source| !source.is_read_by_all())
     }
 
+    /// The topics whose partitions the group shares out among its workers. Where its sources are brought together those
+    /// go along with the stitch topic's.
+    pub fn subscribed_topics(&self) -> impl Iterator<Item = &str> {
+        let stitch = self.stitch_topic.as_deref();
+        let sources = self.shared_sources().filter(move |_| stitch.is_none());
+        stitch.into_iter().chain(sources.map(|source| source.topic.as_str()))
+    }
+
     /// It gathers events in windows: its handler is called with those, and not with events.
     pub fn has_window(&self) -> bool {
         self.window.as_ref().is_some_and(|window| window.kind != WindowKind::Each)

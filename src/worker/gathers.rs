@@ -46,10 +46,10 @@ struct Known {
 #[derive(Default)]
 pub struct Gathers {
     known: BTreeMap<Partition, Known>,
-    /// How many partitions each source has.
-    counts: Vec<(String, u32)>,
-    /// When those are asked for again that no broker told.
-    count_at: Duration,
+    /// How many partitions each source has, as far as brokers told.
+    pub counts: Vec<(String, u32)>,
+    /// When that is asked next.
+    pub count_at: Duration,
     tell_at: Duration,
     trim_at: Duration,
     looked_at: Duration,
@@ -89,28 +89,10 @@ impl Gathers {
 }
 
 impl Worker {
-    /// Partitions have come: how many there are may be another number.
-    pub(super) fn count_partitions(&mut self) {
-        if self.config.function.stitch_topic.is_none() {
-            return;
-        }
-        let sources = self.config.function.sources.iter().filter(|source| source.table.is_none());
-        let counts = sources.filter_map(|source| {
-            let partitions = self.consumer.partitions(&source.topic, ASK_WAIT).ok()?;
-            Some((source.topic.clone(), u32::try_from(partitions.len()).ok()?))
-        });
-        let counts: Vec<_> = counts.collect();
-        if counts != self.gathers.counts {
-            self.gathers.counts = counts;
-            self.gathers.rolled_back();
-        }
-    }
-
     /// Says how far the source partitions have come, if that is another place than was said last.
     pub(super) fn tell_progress(&mut self) -> Result<(), Stopped> {
         let function = Arc::clone(&self.config.function);
         let is_timed = |lane: &super::Lane| is_timed(&function, lane.source);
-        let sources = function.sources.iter().filter(|source| source.table.is_none()).count();
         let Some(window) = &function.window else { return Ok(()) };
         if self.config.function.stitch_topic.is_none() {
             return Ok(());
@@ -157,9 +139,9 @@ impl Worker {
         if now < self.gathers.tell_at {
             return Ok(());
         }
-        if self.gathers.counts.len() < sources && now >= self.gathers.count_at {
-            self.gathers.count_at = now + ASK_AGAIN;
-            self.count_partitions();
+        if self.arriving.is_empty() {
+            // Sources may have grown.
+            self.take_along();
         }
         let gathers = &mut self.gathers;
         let mut tidings = Tidings::default();

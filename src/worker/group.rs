@@ -45,13 +45,14 @@ impl Worker {
                 // newcomers may have to wait for a dead owner's transaction.
                 self.stand_firm()?;
                 self.consumer.assign(&[])?;
-                self.arriving.extend(self.with_redriven(partitions));
+                self.arriving.extend(partitions);
+                self.count_at_once();
                 self.ask_at = self.now().elapsed;
                 Ok(())
             }
             GroupEvent::Revoke { partitions, is_lost } => {
                 self.tell(if is_lost { Rebalance::Lost } else { Rebalance::Revoked }, &partitions);
-                self.let_go(&self.with_redriven(partitions), is_lost)
+                self.let_go(&self.with_led(partitions), is_lost)
             }
             GroupEvent::Trouble(error @ Error::Fatal(_)) => Err(error.into()),
             GroupEvent::Trouble(error) if error.class() == Class::Fatal => Err(error.into()),
@@ -65,24 +66,6 @@ impl Worker {
                 Ok(())
             }
         }
-    }
-
-    /// The partitions of the redrive topic belong to whoever has the same partition of the first source. Subscribed to,
-    /// they would be shared out with the others, and the assignor looks at sums alone: one worker could be
-    /// given all that is busy and another all that is idle.
-    fn with_redriven(&self, mut partitions: Vec<Partition>) -> Vec<Partition> {
-        let function = &self.config.function;
-        let first = function.shared_sources().next().map(|source| source.topic.as_str());
-        let leads = |partition: &&Partition| {
-            Some(partition.topic.as_str()) == first && partition.partition < self.config.redrive_partitions
-        };
-        let beside = |partition: &Partition| Partition {
-            topic: function.delivery.redrive_topic.clone(),
-            partition: partition.partition,
-        };
-        let redriven: Vec<_> = partitions.iter().filter(leads).map(beside).collect();
-        partitions.extend(redriven);
-        partitions
     }
 
     /// Commits before it releases, unless the partitions are somebody else's already.
@@ -148,6 +131,10 @@ impl Worker {
         let (wait, pause) =
             if self.lanes.is_empty() { (ASK_WAIT, IDLE_WAIT) } else { (ASK_WAIT / 10, ASK_WAIT / 2) };
         self.ask_at = now + pause;
+        if !self.take_along() {
+            tracing::debug!("waiting for the sources' partitions");
+            return Ok(());
+        }
         let committed = match self.consumer.committed(&self.arriving, wait) {
             Ok(committed) => committed,
             // A dead owner's open transaction, a rebalance, or brokers away: asked again later.
@@ -206,7 +193,6 @@ impl Worker {
             lane.deaths = self.config.deaths(&lane.partition, lane.committed);
         }
         self.share_budget();
-        self.count_partitions();
         self.await_tables();
         Ok(())
     }

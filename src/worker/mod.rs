@@ -5,6 +5,7 @@
 //! dead letters and offsets visible together. Whatever goes wrong between two cuts is undone by one
 //! way, `recover`: abort, fetch what is committed, rewind every lane to it, go on.
 
+mod along;
 mod config;
 mod contact;
 mod cut;
@@ -174,9 +175,7 @@ impl Worker {
         let Some(outputs) = Outputs::open(&config, supervision.as_ref())? else {
             return Ok(None);
         };
-        let topics = function.shared_sources().map(|source| source.topic.as_str());
-        let topics: Vec<&str> = topics.chain(function.stitch_topic.as_deref()).collect();
-        consumer.subscribe(&topics)?;
+        consumer.subscribe(&function.subscribed_topics().collect::<Vec<_>>())?;
         let now = config.clock.now();
         Ok(Some(Self {
             supervision,
