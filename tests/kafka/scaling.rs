@@ -1,12 +1,12 @@
 //! Workers become four, and then two, while windows are open: each gives its result once, and the right one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidemill::model::{Clock as _, SystemClock};
 
-use crate::harness::{Follower, Load, Stage, ToSend, Worker, cluster, wait_until};
+use crate::harness::{Follower, Listeners, Load, Stage, ToSend, Worker, cluster, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const SIZE_MS: i64 = 4000;
@@ -124,4 +124,131 @@ fn one_worker_becomes_four_and_then_two_and_no_window_notices() {
 fn works_at(worker: &Worker, stage: &Stage) -> bool {
     let is_of = |line: &str| line.contains("lane begins") && line.contains(&format!("{}.", stage.name));
     worker.log().lines().any(is_of)
+}
+
+/// Counts what two sources bring of a key, with each event anew. No time passes without events.
+fn counting(stem: &str) -> (Stage, String) {
+    let stage = Stage::without_topics(cluster(), stem).with_short_sessions();
+    let more = format!("{}.more", stage.name);
+    let sources = [&stage.source, &more].map(|topic| json!({ "topic": topic, "format": "json" }));
+    let stage = stage.with("/spec/sources", json!(sources)).with("/spec/sinks/0/format", json!("json"));
+    let window = json!({
+        "tumbling": { "size": "1d" },
+        "fire": { "at": "update" },
+        "idle": "10m",
+        "aggregate": { "events": { "op": "count" } },
+    });
+    (stage.with("/spec/window", window), more)
+}
+
+/// The partitions of which `/functions` shows that they are read, by the end of their topics' names.
+fn lanes(listeners: &Listeners, stage: &Stage) -> BTreeMap<String, BTreeSet<i64>> {
+    let function = listeners.function(&stage.name).unwrap_or_default();
+    let mut lanes: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let shown = function["workers"][0]["lanes"].as_array().into_iter().flatten();
+    for lane in shown.filter(|lane| lane["state"] != "restoring") {
+        let topic = lane["topic"].as_str().expect("a topic").rsplit('.').next().expect("an end").to_owned();
+        lanes.entry(topic).or_default().insert(lane["partition"].as_i64().expect("a number"));
+    }
+    lanes
+}
+
+#[test]
+fn two_workers_have_half_of_each_topic_that_is_brought_together() {
+    const STITCHED: i64 = 8;
+    let (stage, more) = counting("halves");
+    let listeners = [Listeners::free(), Listeners::free()];
+    // It waits for its sources to be there.
+    let mut first = stage.spawn_with("a", &listeners[0].env());
+    wait_until(WITHIN, "it to wait", || first.log().contains("waiting for a topic that does not exist"));
+    for (topic, partitions) in [(&stage.sink, 1), (&more, 3), (&stage.source, STITCHED as i32)] {
+        cluster().create_topic(topic, partitions, &[]);
+    }
+    let all: BTreeSet<i64> = (0..STITCHED).collect();
+    wait_until(WITHIN, "it to have all", || lanes(&listeners[0], &stage).get("stitch") == Some(&all));
+    let mut second = stage.spawn_with("b", &listeners[1].env());
+    let both = || listeners.each_ref().map(|listeners| lanes(listeners, &stage));
+    let is_half = |lanes: &BTreeMap<String, BTreeSet<i64>>| {
+        lanes.get("stitch").is_some_and(|stitch| stitch.len() as i64 == STITCHED / 2)
+    };
+    wait_until(WITHIN, "each to have half", || both().iter().all(is_half));
+    for lanes in both() {
+        let stitch = &lanes["stitch"];
+        for (topic, partitions) in [("in", STITCHED), ("redrive", STITCHED), ("more", 3)] {
+            let expected: BTreeSet<_> = stitch.iter().copied().filter(|s| *s < partitions).collect();
+            assert_eq!(lanes.get(topic).cloned().unwrap_or_default(), expected, "{topic}: {lanes:?}");
+        }
+    }
+    assert!(second.terminate(WITHIN).success(), "{}", second.log());
+    let is_whole = |lanes: &BTreeMap<String, BTreeSet<i64>>| {
+        [("stitch", STITCHED), ("in", STITCHED), ("redrive", STITCHED), ("more", 3)]
+            .iter()
+            .all(|(topic, partitions)| lanes.get(*topic).is_some_and(|has| has.len() as i64 == *partitions))
+    };
+    wait_until(WITHIN, "who stays to have all again", || is_whole(&lanes(&listeners[0], &stage)));
+    assert!(first.terminate(WITHIN).success(), "{}", first.log());
+}
+
+#[test]
+fn a_source_that_grows_under_two_workers_loses_nothing() {
+    const BEFORE: u64 = 2;
+    const AFTER: u64 = 4;
+    let (stage, more) = counting("growing");
+    for (topic, partitions) in [(&stage.source, BEFORE), (&more, 3), (&stage.sink, 3)] {
+        cluster().create_topic(topic, partitions as i32, &[]);
+    }
+    // What is written to a partition before anybody knows of it is no less to be read.
+    let stage = stage.with("/spec/sources/0/startAt", json!("latest"));
+    let listeners = [Listeners::free(), Listeners::free()];
+    let mut first = stage.spawn_with("a", &listeners[0].env());
+    wait_until(WITHIN, "it to have all", || {
+        lanes(&listeners[0], &stage).get("stitch").is_some_and(|stitch| stitch.len() == 3)
+    });
+    let mut second = stage.spawn_with("b", &listeners[1].env());
+    wait_until(WITHIN, "both to have some", || {
+        listeners.iter().all(|listeners| lanes(listeners, &stage).contains_key("stitch"))
+    });
+    let now = SystemClock::start().now().wall_ms;
+    let load = |topic: &str, partitions: u64| {
+        Load::start_with(cluster(), topic, 10, move |n, _| {
+            let event = ToSend::new(format!("key-{}", n % KEYS), n.to_string());
+            event.at(now).to((n % partitions) as i32)
+        })
+    };
+    let beside = load(&more, 3);
+    let before = load(&stage.source, BEFORE);
+    let follower = Follower::start(cluster(), &stage.sink);
+    follower.wait_for_more(200, WITHIN);
+    cluster().add_partitions(&stage.source, AFTER as usize);
+    let after = load(&stage.source, AFTER);
+    let of_source = || {
+        let found = listeners.iter().filter_map(|listeners| lanes(listeners, &stage).remove("in"));
+        found.flatten().collect::<Vec<_>>()
+    };
+    wait_until(WITHIN, "the new partitions to be read", || of_source().len() as u64 == AFTER);
+    for lanes in listeners.each_ref().map(|listeners| lanes(listeners, &stage)) {
+        let leads = |q: &i64| lanes["stitch"].contains(&(q % 3));
+        assert!(lanes.get("in").is_none_or(|read| read.iter().all(leads)), "{lanes:?}");
+    }
+    follower.wait_for_more(200, WITHIN);
+    // They go on where they were read to.
+    assert!(first.terminate(WITHIN).success(), "{}", first.log());
+    wait_until(WITHIN, "who stays to have all", || {
+        lanes(&listeners[1], &stage).get("in").is_some_and(|read| read.len() as u64 == AFTER)
+    });
+    follower.wait_for_more(200, WITHIN);
+    let counts = [beside, before, after].map(Load::finish);
+    follower.wait_for(counts.iter().sum::<u64>() as usize, WITHIN);
+    assert!(second.terminate(WITHIN).success(), "{}", second.log());
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in cluster().read_all_ended(&stage.sink) {
+        let result: Value = serde_json::from_str(record.text()).expect("a result is JSON");
+        let events = result["events"].as_u64().expect("a number");
+        seen.entry(record.key_text().to_owned()).or_default().push(events);
+    }
+    let events =
+        |key: u64| counts.iter().map(|count| (key..*count).step_by(KEYS as usize).count()).sum::<usize>();
+    let expected = (0..KEYS).map(|key| (format!("key-{key}"), (1..=events(key) as u64).collect()));
+    assert_eq!(seen, expected.collect());
+    assert!(stage.read_dead_letters().is_empty());
 }

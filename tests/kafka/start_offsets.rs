@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::json;
 
@@ -53,7 +51,7 @@ fn partitions_that_were_added_later_are_read_from_their_beginning() {
     wait_until(WITHIN, "a running worker", || worker.log().contains("lane begins"));
 
     // While it runs.
-    add_partitions(&stage.source, 2);
+    cluster().add_partitions(&stage.source, 2);
     cluster().produce(&stage.source, (0..5).map(|n| ToSend::new("k", n.to_string()).to(1)));
     let values = |count: usize| {
         let read = follower.wait_for(count, WITHIN);
@@ -65,20 +63,11 @@ fn partitions_that_were_added_later_are_read_from_their_beginning() {
 
     // While nothing runs.
     assert!(worker.terminate(WITHIN).success());
-    add_partitions(&stage.source, 3);
+    cluster().add_partitions(&stage.source, 3);
     cluster().produce(&stage.source, (5..8).map(|n| ToSend::new("k", n.to_string()).to(2)));
     let mut worker = stage.spawn("a");
     assert_eq!(values(8), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(worker.terminate(WITHIN).success());
-}
-
-fn add_partitions(topic: &str, count: usize) {
-    let admin: AdminClient<DefaultClientContext> = cluster().config().create().expect("an admin client");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let results =
-        runtime.block_on(admin.create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new()));
-    results.expect("an answer")[0].as_ref().expect("more partitions");
-    wait_until(WITHIN, "the partitions", || cluster().partitions(topic) == Some(count as i32));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -178,6 +178,17 @@ impl Kafka {
                 Kafka::at(broker).partitions(name).is_some_and(|seen| seen == partitions)
             });
         }
+    }
+
+    /// Makes a topic grow to so many partitions, and waits until clients see them.
+    pub fn add_partitions(&self, name: &str, count: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(CALL_WITHIN));
+        let grown = block_on(admin.create_partitions(&[NewPartitions::new(name, count)], &options));
+        grown.expect("an answer")[0].as_ref().expect("more partitions");
+        super::wait_until(CALL_WITHIN, &format!("topic {name} to have {count} partitions"), || {
+            self.partitions(name) == Some(count as i32)
+        });
     }
 
     /// How many partitions a topic has; `None`: there is no such topic.
