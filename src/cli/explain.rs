@@ -348,7 +348,6 @@ mod tests {
     use super::*;
     use crate::kafka::{Bounds, Partition};
     use crate::pipeline::Ledger;
-    use crate::scale::Role;
 
     fn function() -> Function {
         let text = "
@@ -366,7 +365,7 @@ spec:
     fn sample(committed: i64, end: i64) -> Sample {
         let lane = |partition| LaneSample {
             partition: Partition { topic: "in".to_owned(), partition },
-            role: Role::Source,
+            goes_along: false,
             bounds: Bounds { log_start: 0, end },
             committed: Some(committed),
             ledger: Ledger::starting_at(committed),

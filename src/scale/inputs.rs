@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backlog::unread;
-use super::sample::{LaneSample, Role, Sample};
+use super::sample::{LaneSample, Sample};
 
 /// A partition is lagging when what waits there is more than its worker finishes in this time. Less is what lies between two
 /// cuts: a worker that keeps up has it too, and taking that for a full load would ask for one worker more, for ever.
@@ -61,7 +61,7 @@ impl Inputs {
                 Load::between(was, lane, seconds)
             })
         });
-        let shared = after.lanes.iter().filter(|lane| lane.role != Role::Redrive).count();
+        let shared = after.lanes.iter().filter(|lane| !lane.goes_along).count();
         let wake_in = after.wake_at_ms().map(|at| Duration::from_millis(at.saturating_sub(wall_ms)));
         Self { workers, partitions: shared as u32, loads: loads.collect(), wake_in }
     }
@@ -108,7 +108,7 @@ mod tests {
     fn lane(partition: i32, committed: i64, log_start: i64, end: i64) -> LaneSample {
         LaneSample {
             partition: Partition { topic: "rides".to_owned(), partition },
-            role: Role::Source,
+            goes_along: false,
             bounds: Bounds { log_start, end },
             committed: Some(committed),
             ledger: Ledger::starting_at(committed),
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn redriven_letters_are_work_but_no_reason_for_workers() {
         let mut letters = lane(1, 0, 0, 5);
-        letters.role = Role::Redrive;
+        letters.goes_along = true;
         letters.wake_at_ms = Some(5_000);
         let sample = Sample { lanes: vec![lane(0, 0, 0, 7), letters] };
         let inputs = Inputs::between([&sample, &sample], Duration::from_secs(1), 1, 2_000);

@@ -41,6 +41,8 @@ pub struct Source {
     /// What is committed for it says when something is due there if nothing comes. In sources that are brought together
     /// elsewhere it only says since when they are quiet.
     pub has_deadlines: bool,
+    /// Its partitions go along with those of another topic: they are work like any others, but no reason for more workers.
+    pub goes_along: bool,
 }
 
 /// What a topic is to the function that reads it.
@@ -51,8 +53,7 @@ pub enum Role {
     /// The function makes it when it starts, until then nothing is in it: where it brings its sources together by key, or
     /// a clock's ticks.
     Internal,
-    /// Where its dead letters come back from: made when it starts, and mostly empty, so its partitions are work like any
-    /// others but no reason for more workers.
+    /// Where its dead letters come back from: made when it starts, and mostly empty.
     Redrive,
 }
 
@@ -68,6 +69,7 @@ impl Target {
                     starts_at_end: source.start_at == StartAt::Latest,
                     role: if source.schedule.is_some() { Role::Internal } else { Role::Source },
                     has_deadlines: source.schedule.is_some() || gathered == Some(&source.topic),
+                    goes_along: function.stitch_topic.is_some(),
                 });
             }
         }
@@ -78,6 +80,7 @@ impl Target {
             starts_at_end: false,
             role,
             has_deadlines: gathered == Some(topic),
+            goes_along: role == Role::Redrive,
         }));
         Self { group: function.group.clone(), sources }
     }
@@ -107,8 +110,8 @@ impl Sample {
 pub struct LaneSample {
     /// The partition.
     pub partition: Partition,
-    /// What its topic is to the function.
-    pub role: Role,
+    /// It goes along with another, so no worker can have it alone.
+    pub goes_along: bool,
     /// Its log start and its last stable offset.
     pub bounds: Bounds,
     /// What the group has committed; `None`: nothing yet.
@@ -135,7 +138,8 @@ impl LaneSample {
         };
         let Checkpoint { ledger, wake_at_ms, .. } = checkpoint;
         let wake_at_ms = wake_at_ms.filter(|_| source.has_deadlines);
-        Ok(Self { partition, role: source.role, bounds, committed: offset, ledger, wake_at_ms })
+        let goes_along = source.goes_along;
+        Ok(Self { partition, goes_along, bounds, committed: offset, ledger, wake_at_ms })
     }
 }
 
@@ -264,7 +268,10 @@ fn sample_of(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::manifest;
 
     fn partition(partition: i32) -> Partition {
         Partition { topic: "rides".to_owned(), partition }
@@ -303,11 +310,37 @@ mod tests {
     }
 
     fn source(role: Role) -> Source {
-        Source { topic: "rides".to_owned(), starts_at_end: false, role, has_deadlines: true }
+        Source {
+            topic: "rides".to_owned(),
+            starts_at_end: false,
+            role,
+            has_deadlines: true,
+            goes_along: false,
+        }
     }
 
     fn target(role: Role) -> Target {
         Target { group: "g".to_owned(), sources: vec![source(role)] }
+    }
+
+    #[test]
+    fn what_goes_along_is_no_reason_for_workers() {
+        let window = "window: {tumbling: {size: 1m}, aggregate: {n: {op: count}}}";
+        // By several sources, and by one.
+        for (sources, more, expected) in [
+            ("{topic: a, format: json}, {topic: b, format: json}", window, vec!["mill.stitch"]),
+            ("{topic: a, format: json}, {topic: b, format: json}", "order: key", vec!["a", "b"]),
+            ("{topic: a, format: json}", window, vec!["a"]),
+        ] {
+            let text = format!(
+                "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {{name: mill}}\nspec:\n  \
+                 sources: [{sources}]\n  sinks: [{{topic: out, format: json}}]\n  {more}\n"
+            );
+            let function = manifest::parse(Path::new("/f/function.yaml"), &text).unwrap().remove(0);
+            let sources = Target::of(&function).sources;
+            let alone = sources.iter().filter(|source| !source.goes_along);
+            assert_eq!(alone.map(|source| source.topic.as_str()).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -139,6 +139,7 @@ fn functions_are_sampled_together_and_one_that_cannot_be_takes_no_other_along() 
             starts_at_end: false,
             role: Role::Source,
             has_deadlines: true,
+            goes_along: false,
         }],
     };
     let targets = [target(&stages[0]), target(&missing), target(&stages[1]), target(&stages[0])];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill::kafka::{Bounds, Partition};
 use tidemill::pipeline::Checkpoint;
-use tidemill::scale::{LaneSample, Role, Sample};
+use tidemill::scale::{LaneSample, Sample};
 
 /// What a group is like.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ impl Group {
             let (committed, end) = (lane.done.ceil() as i64, lane.arrived().floor() as i64);
             LaneSample {
                 partition: Partition { topic: "rides".to_owned(), partition: partition as i32 },
-                role: Role::Source,
+                goes_along: false,
                 bounds: Bounds { log_start: 0, end: end.max(committed) },
                 committed: Some(committed),
                 ledger: Checkpoint::fresh(committed).ledger,
