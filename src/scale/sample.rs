@@ -62,7 +62,8 @@ impl Target {
     pub fn of(function: &Function) -> Self {
         let mut sources: Vec<Source> = Vec::new();
         let gathered = function.gathered_topic();
-        for source in function.shared_sources() {
+        // Rows of tables are no work: they are caught up on when there is some.
+        for source in function.shared_sources().filter(|source| source.table.is_none()) {
             if sources.iter().all(|known| known.topic != source.topic) {
                 sources.push(Source {
                     topic: source.topic.clone(),

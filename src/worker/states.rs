@@ -403,11 +403,12 @@ impl Worker {
             let lane = lane_of(partition).filter(|_| is_heard)?;
             consumer.known_end(&lane.partition).map(|end| !is_at(lane, end))
         };
-        let sources = states.sources.clone();
+        // Tables that each worker reads by itself are committed by nobody.
+        let shared = || self.config.function.shared_sources().map(|source| source.topic.clone());
+        let sources: Vec<String> = states.sources.iter().flat_map(|_| shared()).collect();
         // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
         let all_sent = std::cell::OnceCell::new();
-        let all_sent =
-            || *all_sent.get_or_init(|| are_all_read(consumer, sources.as_deref().unwrap_or_default()));
+        let all_sent = || *all_sent.get_or_init(|| are_all_read(consumer, &sources));
         let is_read = |partition| {
             let lane = lane_of(partition)?;
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;

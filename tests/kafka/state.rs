@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidemill::model::{Clock as _, SystemClock};
 
 use crate::harness::{Follower, Isolation, Load, ReadRecord, Siege, Stage, ToSend, cluster, wait_until};
 
@@ -127,4 +128,26 @@ fn a_stitch_waits_for_the_row_that_it_needs() {
             .all(|result| result.text() == "there")
     );
     assert!(stage.read_dead_letters().is_empty());
+}
+
+#[test]
+fn time_goes_on_beside_a_table_that_nobody_commits_for() {
+    let stage = keeping("beside", 2);
+    let (table, other) = (format!("{}.rows", stage.name), format!("{}.other", stage.name));
+    cluster().create_topic(&table, 1, &[]);
+    cluster().create_topic(&other, 1, &[]);
+    cluster().produce(&table, [ToSend::new("row", "1")]);
+    let sources = json!([
+        { "topic": stage.source, "format": "bytes" },
+        { "topic": other, "format": "bytes" },
+        { "topic": table, "name": "table", "format": "json", "table": { "scope": "all" } },
+    ]);
+    let stage = stage.with("/spec/sources", sources).with("/spec/time", json!({ "idle": "1s" }));
+    let mut worker = stage.spawn("a");
+    let event = ToSend::new("ada", "x").at(SystemClock::start().now().wall_ms);
+    cluster().produce(&stage.source, [event.header("event-timer-ms", "500")]);
+    let follower = Follower::start(cluster(), &stage.sink);
+    let results = follower.wait_for(2, WITHIN);
+    assert!(results[1].text().starts_with("event event "), "{}", results[1].text());
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
 }
