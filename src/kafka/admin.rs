@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 pub use super::admin_error::AdminError;
-use super::admin_memory::{Answered, Place, Refusal};
+use super::admin_memory::{Answered, Place, Refusal, no_answer};
 use super::admin_native::Native;
 use super::cluster::Cluster;
 use super::partition::{Commit, Committed, Partition};
@@ -330,12 +330,27 @@ impl Admin {
     /// Who is in `group`. A group that nobody knows is `Dead` and empty, as in Kafka's tools.
     pub fn group(&self, group: &str) -> Result<Group, AdminError> {
         let doing = || format!("describe group {group}");
-        self.retrying(&doing, |left| match self.native.describe_group(group, left) {
-            Err(Refusal { code: Code::GroupIdNotFound, .. }) => {
-                Ok(Group { state: "Dead".to_owned(), members: Vec::new() })
-            }
-            answer => Ok(answer?),
+        self.retrying(&doing, |left| {
+            let answers = self.native.describe_groups(&[group], left)?;
+            Ok(answers.into_iter().next().map_or_else(|| Err(no_answer()), |(_, answer)| or_dead(answer))?)
         })
+    }
+
+    /// Who is in each of these groups, asked at once and not again, in their order; one that cannot be had takes no other
+    /// along.
+    pub fn groups(&self, groups: &[&str]) -> Result<Vec<Result<Group, AdminError>>, AdminError> {
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = self.native.describe_groups(groups, self.within);
+        let answers =
+            answers.map_err(|refusal| self.error(refusal, format!("describe {} groups", groups.len())))?;
+        let mut answers: BTreeMap<String, Result<Group, Refusal>> = answers.into_iter().collect();
+        let found = groups.iter().map(|group| {
+            let answer = answers.remove(*group).unwrap_or_else(|| Err(no_answer()));
+            or_dead(answer).map_err(|refusal| self.error(refusal, format!("describe group {group}")))
+        });
+        Ok(found.collect())
     }
 
     /// Fails for the first of the partitions that is not there.
@@ -390,6 +405,16 @@ impl Admin {
             return AdminError::Unreachable { brokers, within: self.within, doing, reason };
         }
         AdminError::Refused { doing, reason: refusal.reason }
+    }
+}
+
+/// A group that nobody knows is empty.
+fn or_dead(answer: Result<Group, Refusal>) -> Result<Group, Refusal> {
+    match answer {
+        Err(Refusal { code: Code::GroupIdNotFound, .. }) => {
+            Ok(Group { state: "Dead".to_owned(), members: Vec::new() })
+        }
+        answer => answer,
     }
 }
 

@@ -298,36 +298,33 @@ impl Native {
         })?
     }
 
-    /// State and members of a group.
-    pub fn describe_group(&self, group: &str, within: Duration) -> Result<Group, Refusal> {
-        let name = c_string(group)?;
-        let mut pointer = name.as_ptr();
+    /// State and members of each group; the requests to their coordinators go out together.
+    pub fn describe_groups(&self, groups: &[&str], within: Duration) -> Answers<String, Group> {
+        let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, within)?;
         self.ask(within, |rk, queue| {
-            // SAFETY: one C string, which librdkafka copies.
-            unsafe { rd::rd_kafka_DescribeConsumerGroups(rk, &mut pointer, 1, options.0, queue) }
+            // SAFETY: so many C strings, which librdkafka copies.
+            unsafe {
+                rd::rd_kafka_DescribeConsumerGroups(
+                    rk,
+                    pointers.as_mut_ptr(),
+                    pointers.len(),
+                    options.0,
+                    queue,
+                )
+            }
         })?
         .read(|event| {
             // SAFETY: the event answers DescribeConsumerGroups; what it points to lives as long as it.
             unsafe {
                 let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
                 let groups = array(|count| rd::rd_kafka_DescribeConsumerGroups_result_groups(result, count));
-                let &group = groups.first().ok_or_else(no_answer)?;
-                no_error(rd::rd_kafka_ConsumerGroupDescription_error(group))?;
-                let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
-                let count = rd::rd_kafka_ConsumerGroupDescription_member_count(group);
-                let members = (0..count).map(|index| {
-                    let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
-                    let instance = text(rd::rd_kafka_MemberDescription_group_instance_id(member));
-                    Member {
-                        client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
-                        member_id: text(rd::rd_kafka_MemberDescription_consumer_id(member)),
-                        instance_id: (!instance.is_empty()).then_some(instance),
-                        host: text(rd::rd_kafka_MemberDescription_host(member)),
-                    }
-                });
-                let members = members.collect();
-                Ok(Group { state: text(rd::rd_kafka_consumer_group_state_name(state)), members })
+                let answer = |&group| {
+                    let name = text(rd::rd_kafka_ConsumerGroupDescription_group_id(group));
+                    (name, described(group))
+                };
+                Ok(groups.iter().map(answer).collect())
             }
         })?
     }
@@ -391,6 +388,32 @@ impl Native {
                 return Err(Refusal { code, reason: code.to_string() });
             }
         }
+    }
+}
+
+/// What is said of one group.
+///
+/// # Safety
+///
+/// `group` points into an answer to DescribeConsumerGroups that is still there.
+unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Result<Group, Refusal> {
+    // SAFETY: by the caller's promise; members and texts live as long as the group.
+    unsafe {
+        no_error(rd::rd_kafka_ConsumerGroupDescription_error(group))?;
+        let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
+        let count = rd::rd_kafka_ConsumerGroupDescription_member_count(group);
+        let members = (0..count).map(|index| {
+            let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
+            let instance = text(rd::rd_kafka_MemberDescription_group_instance_id(member));
+            Member {
+                client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
+                member_id: text(rd::rd_kafka_MemberDescription_consumer_id(member)),
+                instance_id: (!instance.is_empty()).then_some(instance),
+                host: text(rd::rd_kafka_MemberDescription_host(member)),
+            }
+        });
+        let members = members.collect();
+        Ok(Group { state: text(rd::rd_kafka_consumer_group_state_name(state)), members })
     }
 }
 

@@ -161,6 +161,10 @@ fn members_of_a_group_are_seen_and_guard_its_offsets() {
         assert_eq!(group_now.state, "Stable", "{protocol}");
         let ids: Vec<_> = group_now.members.iter().map(|member| member.client_id.as_str()).collect();
         assert_eq!(ids, ["somebody-else"], "{protocol}");
+        let nobody = unique("nobody");
+        let both = admin.groups(&[&nobody, &group]).unwrap();
+        let counts = both.iter().map(|group| group.as_ref().unwrap().members.len());
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 1], "{protocol}");
         let refused = admin.commit_for_empty_group(&group, &[commit(&topic, 0, 3, "")]);
         assert_eq!(refused, Err(AdminError::GroupInUse { group: group.clone() }), "{protocol}");
 
