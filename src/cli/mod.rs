@@ -11,6 +11,7 @@ use crate::manifest::{self, Errors, Overrides, Platform};
 use crate::model::Function;
 
 mod audit;
+mod autoscale;
 mod build;
 mod cases;
 mod check;
@@ -73,6 +74,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Audit(audit::Audit),
+    Autoscale(autoscale::AutoscaleArgs),
     Build(build::Build),
     Check(check::Check),
     Dev(dev::DevArgs),
@@ -134,6 +136,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = match self.verb {
             Verb::Audit(audit) => audit.run(&self.global),
+            Verb::Autoscale(args) => args.run(&self.global),
             Verb::Build(build) => build.run(&self.global),
             Verb::Check(check) => check.run(&self.global),
             Verb::Dev(args) => args.run(&self.global),

@@ -11,14 +11,15 @@ use clap::Args;
 use super::Global;
 use crate::kafka::Cluster;
 use crate::manifest::{self, LogFormat, Platform};
-use crate::model::{Clock, SystemClock};
+use crate::model::{Clock, Function, SystemClock};
 use crate::observe::trace::Tracing;
 use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
+use crate::runtime::autoscale::Board;
 use crate::runtime::telemetry::{self, Telemetry};
 use crate::runtime::{
-    Doorbell, Follow, Handlers, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals,
+    Doorbell, Follow, Handlers, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals, watch_stdin,
 };
 use crate::worker::ProcessRate;
 
@@ -45,6 +46,15 @@ pub struct Run {
     /// why. A function that stopped because of an error begins again when its manifest or plugin changes.
     #[arg(long)]
     watch: bool,
+    /// Run this function alone, though there are others in the manifests
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "watch")]
+    only: Option<String>,
+    /// Run so many workers of each function, whatever the manifests say
+    #[arg(long, value_name = "NUMBER", conflicts_with = "watch", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// Stop, as after SIGTERM, when standard input ends: for a program that starts this one and must not leave it behind
+    #[arg(long)]
+    until_stdin_ends: bool,
 }
 
 impl Run {
@@ -54,14 +64,14 @@ impl Run {
         init_logs(&platform)?;
         let (stop, noted) = (Stop::default(), Arc::new(OnceLock::new()));
         watch_signals(stop.clone(), platform.shutdown_deadline, Arc::clone(&noted))?;
-        let instance = match &platform.instance {
-            Some(id) => Instance::configured(id),
-            None => Instance::of_state_dir(&platform.state_dir)?,
-        };
+        if self.until_stdin_ends {
+            watch_stdin(stop.clone(), platform.shutdown_deadline, Arc::clone(&noted))?;
+        }
+        let instance = instance(&platform)?;
         let notes = Notes::open(&platform.state_dir, instance.id())
             .with_context(|| format!("the notes of calls in {}", platform.state_dir.display()))?;
         let _ = noted.set(Arc::clone(&notes));
-        let functions = manifest::load(&self.paths)?;
+        let functions = self.functions()?;
         let registry = Arc::new(Registry::default());
         let functions = functions
             .into_iter()
@@ -105,7 +115,7 @@ impl Run {
             "tidemill starts"
         );
         let runtime = Runtime::new(&shared, &stop, None);
-        let admin = serve(&platform, &shared, &runtime, &stop)?;
+        let admin = serve(&platform, &shared, (&runtime, None), &stop)?;
         for (function, handlers) in functions.clone() {
             runtime.put(function, handlers)?;
         }
@@ -123,10 +133,35 @@ impl Run {
         tracing::info!("tidemill stopped");
         Ok(ExitCode::SUCCESS)
     }
+
+    fn functions(&self) -> anyhow::Result<Vec<Function>> {
+        let mut functions = manifest::load(&self.paths)?;
+        if let Some(only) = &self.only {
+            functions.retain(|function| function.name.to_string() == *only);
+            anyhow::ensure!(!functions.is_empty(), "no manifest is of a function {only}");
+        }
+        if let Some(workers) = self.workers {
+            functions.iter_mut().for_each(|function| function.workers = workers);
+        }
+        Ok(functions)
+    }
 }
 
-/// The listeners for metrics and administration.
-fn serve(platform: &Platform, shared: &Shared, runtime: &Runtime, stop: &Stop) -> anyhow::Result<Admin> {
+/// Which process this is.
+pub(super) fn instance(platform: &Platform) -> anyhow::Result<Instance> {
+    Ok(match &platform.instance {
+        Some(id) => Instance::configured(id),
+        None => Instance::of_state_dir(&platform.state_dir)?,
+    })
+}
+
+/// The listeners for metrics and administration; `runtime` runs functions, `board` says how many workers they should have.
+pub(super) fn serve(
+    platform: &Platform,
+    shared: &Shared,
+    (runtime, board): (&Runtime, Option<Board>),
+    stop: &Stop,
+) -> anyhow::Result<Admin> {
     let token =
         platform.admin_token.as_ref().map(|token| anyhow::Ok(Token::new(&token.resolve()?)?)).transpose()?;
     let config = admin::Config {
@@ -140,6 +175,7 @@ fn serve(platform: &Platform, shared: &Shared, runtime: &Runtime, stop: &Stop) -
         status: shared.status.clone(),
         clock: Arc::clone(&shared.clock),
         runtime: runtime.clone(),
+        board,
     };
     let stop = stop.clone();
     let stopped = async move {

@@ -29,6 +29,7 @@ struct Shared {
     counts: Mutex<BTreeMap<Series, Arc<Count>>>,
     histograms: Mutex<BTreeMap<Series, Arc<SharedHistogram>>>,
     seconds: Mutex<BTreeMap<Series, Arc<Seconds>>>,
+    levels: Mutex<BTreeMap<Series, Arc<Level>>>,
 }
 
 type Series = (Id, Vec<(&'static str, String)>);
@@ -58,6 +59,17 @@ impl Seconds {
     }
 }
 
+/// A gauge of whole numbers that is set, where nobody's report tells it.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// It stands at `value` now.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// The process has a recorder of metrics already.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics are recorded elsewhere in this process already; install them once")]
@@ -81,6 +93,7 @@ impl Exposition {
             counts: Mutex::default(),
             histograms: Mutex::default(),
             seconds: Mutex::default(),
+            levels: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -103,6 +116,12 @@ impl Exposition {
         all.entry(series(id, labels)).or_default().clone()
     }
 
+    /// The gauge `id` with these labels, at 0 when it is new.
+    pub fn level(&self, id: Id, labels: &[(&'static str, &str)]) -> Arc<Level> {
+        let mut all = self.shared.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(series(id, labels)).or_default().clone()
+    }
+
     /// Every number of Tidemill's own as it stands now, gauges from `status`.
     pub fn snapshot(&self, status: &Status) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -121,6 +140,10 @@ impl Exposition {
         {
             let seconds = seconds.0.load(Ordering::Relaxed) as f64 / 1e9;
             snapshot.put(*id, labels.clone(), Number::Seconds(seconds));
+        }
+        for ((id, labels), level) in self.shared.levels.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            snapshot.put(*id, labels.clone(), Number::Whole(level.0.load(Ordering::Relaxed)));
         }
         snapshot.put_status(&status.functions());
         snapshot
@@ -258,6 +281,13 @@ pub(crate) mod tests {
         exposition.counter(Id::WindowsDropped, &[("function", "default/echo")]).increment(1);
         exposition.counter(Id::SourceMissedTicks, &[("function", "default/echo")]).increment(1);
         exposition.counter(Id::ProcessDroppedSpans, &[]).increment(1);
+        let echo = [("function", "default/echo")];
+        exposition.level(Id::ScaleDesired, &echo).set(3);
+        exposition.level(Id::ScaleRunning, &echo).set(2);
+        exposition.level(Id::ScaleLag, &echo).set(40);
+        exposition.counter(Id::ScaleDecisions, &[echo[0], ("reason", "moreNeeded")]).increment(1);
+        exposition.counter(Id::ScaleFailures, &echo).increment(1);
+        exposition.counter(Id::ScaleDied, &echo).increment(1);
         (exposition, status)
     }
 
@@ -295,6 +325,7 @@ pub(crate) mod tests {
             of(&format!("tidemill_dead_letter_written_records_total{{{weird},reason=\"rejected\"}}")),
             Some(1.0)
         );
+        assert_eq!(of(r#"tidemill_scale_desired_workers{function="default/echo"}"#), Some(3.0));
         assert_eq!(of(r#"tidemill_source_in_flight_records{function="default/echo"}"#), Some(4.0));
         assert_eq!(
             of(r#"tidemill_cut_last_commit_timestamp_seconds{function="default/echo"}"#),

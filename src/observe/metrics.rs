@@ -111,6 +111,12 @@ pub enum Id {
     FunctionWorkers,
     FunctionLanes,
     FunctionState,
+    ScaleDesired,
+    ScaleRunning,
+    ScaleLag,
+    ScaleDecisions,
+    ScaleFailures,
+    ScaleDied,
     ProcessInfo,
     ProcessDroppedSpans,
 }
@@ -125,7 +131,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 41] = [
+pub const TABLE: [Metric; 47] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -478,6 +484,60 @@ pub const TABLE: [Metric; 41] = [
         help: "1 for the state that the function is in, 0 for the others: starting, waiting, running, paused, stopping, stopped.",
     },
     Metric {
+        id: Id::ScaleDesired,
+        name: "tidemill_scale_desired_workers",
+        kind: Kind::Gauge,
+        unit: "workers",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Workers that a function should have by the last decision of `autoscale`.",
+    },
+    Metric {
+        id: Id::ScaleRunning,
+        name: "tidemill_scale_running_workers",
+        kind: Kind::Gauge,
+        unit: "workers",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Members of the function's group when `autoscale` last looked.",
+    },
+    Metric {
+        id: Id::ScaleLag,
+        name: "tidemill_scale_lag_records",
+        kind: Kind::Gauge,
+        unit: "records",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Records that are to be handled, as `autoscale` counts them: an upper bound.",
+    },
+    Metric {
+        id: Id::ScaleDecisions,
+        name: "tidemill_scale_decisions_total",
+        kind: Kind::Counter,
+        unit: "decisions",
+        when: When::Live,
+        labels: &["function", "reason"],
+        help: "Decisions how many workers there should be, one a second, by reason.",
+    },
+    Metric {
+        id: Id::ScaleFailures,
+        name: "tidemill_scale_failed_samples_total",
+        kind: Kind::Counter,
+        unit: "samples",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Looks at the cluster that failed: the last decision holds on.",
+    },
+    Metric {
+        id: Id::ScaleDied,
+        name: "tidemill_scale_died_processes_total",
+        kind: Kind::Counter,
+        unit: "processes",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Processes of `autoscale --target process` that ended without being told to.",
+    },
+    Metric {
         id: Id::ProcessInfo,
         name: "tidemill_process_info",
         kind: Kind::Gauge,
@@ -538,7 +598,7 @@ mod tests {
 
     #[test]
     fn every_name_follows_the_pattern() {
-        const AREAS: [&str; 11] = [
+        const AREAS: [&str; 12] = [
             "source",
             "lane",
             "handler",
@@ -549,6 +609,7 @@ mod tests {
             "cut",
             "worker",
             "function",
+            "scale",
             "process",
         ];
         for metric in &TABLE {

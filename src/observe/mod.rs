@@ -24,7 +24,7 @@ pub mod trace;
 mod words;
 
 pub use cpu::thread_cpu;
-pub use exposition::{AlreadyInstalled, Exposition, Seconds, install};
+pub use exposition::{AlreadyInstalled, Exposition, Level, Seconds, install};
 pub use histogram::{BOUNDS_NS, BUCKETS, Histogram, SharedHistogram};
 pub use meter::{CLASSES, CallOutcome, Meter, MeterSpec, Rebalance};
 pub use snapshot::{Number, Point, Snapshot};

@@ -2,6 +2,7 @@
 //! restarts those that can be helped, drains and stops.
 
 pub mod admin;
+pub mod autoscale;
 mod crew;
 #[cfg(test)]
 mod deploy;
@@ -36,7 +37,7 @@ pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
 pub use prepare::{EMBEDDED_PARTITIONS, PrepareError, make_redrive_topic};
 pub use scaling::Scaling;
-pub use signal::watch_signals;
+pub use signal::{watch_signals, watch_stdin};
 pub use stop::Stop;
 
 use crate::kafka::Cluster;

@@ -1,4 +1,5 @@
-//! SIGTERM and Ctrl-C: the first asks to finish, the second stops at once.
+//! SIGTERM and Ctrl-C: the first asks to finish, the second stops at once. The end of standard input asks too, where it is
+//! watched.
 
 use std::process;
 use std::sync::{Arc, OnceLock};
@@ -43,11 +44,30 @@ pub fn watch_signals(
                     tracing::error!(?deadline, "not finished in time: stopping all the same");
                 }
             }
-            if let Some(notes) = notes.get() {
-                notes.forget();
-            }
-            process::exit(AT_ONCE);
+            end_at_once(&notes);
         });
     })?;
     Ok(())
+}
+
+/// Watches standard input on a thread of its own: its end, which comes when whoever started this process closes it or is no
+/// more, means the same as a first signal.
+pub fn watch_stdin(stop: Stop, deadline: Duration, notes: Arc<OnceLock<Arc<Notes>>>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        // What is written there says nothing; an error is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!(?deadline, "stopping, as standard input has ended: finishing what is begun");
+        stop.set();
+        Stop::default().wait(deadline);
+        tracing::error!(?deadline, "not finished in time: stopping all the same");
+        end_at_once(&notes);
+    })?;
+    Ok(())
+}
+
+fn end_at_once(notes: &OnceLock<Arc<Notes>>) -> ! {
+    if let Some(notes) = notes.get() {
+        notes.forget();
+    }
+    process::exit(AT_ONCE)
 }

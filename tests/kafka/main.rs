@@ -6,6 +6,7 @@ mod harness;
 
 mod admin;
 mod audit;
+mod autoscale;
 mod broker_outage;
 mod brokers_outage;
 mod command_line;

@@ -6,6 +6,7 @@
 //! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
 //! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic, else 503 and why |
 //! | admin | `/functions` | JSON: functions, workers, lanes, totals, what of the manifests is not taken up; no payloads |
+//! | admin | `/scale` | JSON: how many workers functions should have, why, and what was measured; where `autoscale` decides it |
 //! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain`, `…/wake` | 202: the order is given; 404, 409: why not |
 //!
 //! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
@@ -41,6 +42,7 @@ use tokio::task::JoinHandle as Task;
 pub use self::guard::Token;
 use self::guard::guard;
 use self::tls::Certificate;
+use super::autoscale::Board;
 use super::{Order, Refused, Runtime};
 use crate::manifest::TlsFiles;
 use crate::model::Clock;
@@ -114,6 +116,8 @@ pub struct Shown {
     pub clock: Arc<dyn Clock>,
     /// Who carries out orders.
     pub runtime: Runtime,
+    /// How many workers functions should have, where that is decided.
+    pub board: Option<Board>,
 }
 
 /// A running server.
@@ -239,6 +243,7 @@ fn open_routes(shown: Shown) -> Router {
 fn guarded_routes(shown: Shown, token: Option<Token>) -> Router {
     Router::new()
         .route("/functions", get(functions))
+        .route("/scale", get(scale))
         .route("/functions/{namespace}/{name}/pause", post(pause))
         .route("/functions/{namespace}/{name}/resume", post(resume))
         .route("/functions/{namespace}/{name}/wake", post(wake))
@@ -257,7 +262,14 @@ async fn healthz(State(shown): State<Shown>) -> Response {
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
-    verdict(&shown.status.unreadiness())
+    let mut complaints = shown.status.unreadiness();
+    for (name, standing) in shown.board.iter().flat_map(Board::read) {
+        if standing.desired.is_none() {
+            let why = standing.problem.map_or_else(String::new, |problem| format!(": {problem}"));
+            complaints.push(format!("{name}: nothing is decided yet{why}"));
+        }
+    }
+    verdict(&complaints)
 }
 
 fn verdict(complaints: &[String]) -> Response {
@@ -273,6 +285,12 @@ async fn functions(State(shown): State<Shown>) -> Response {
         "functions": shown.status.functions(),
         "problems": shown.status.problems().others,
     });
+    ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
+}
+
+async fn scale(State(shown): State<Shown>) -> Response {
+    let Some(board) = &shown.board else { return StatusCode::NOT_FOUND.into_response() };
+    let document = serde_json::json!({ "functions": board.read() });
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 
@@ -355,8 +373,14 @@ pub(crate) mod tests {
             can_prepare: false,
         };
         let runtime = Runtime::new(&shared, &Stop::default(), None);
-        let shown =
-            Shown { exposition: exposition.clone(), status: status.clone(), clock: clock.clone(), runtime };
+        let board = Board::new([]);
+        let shown = Shown {
+            exposition: exposition.clone(),
+            status: status.clone(),
+            clock: clock.clone(),
+            runtime,
+            board: Some(board.clone()),
+        };
         let admin = Admin::start(config, shown, async { stopped.await.unwrap_or_default() })?;
         Ok(Running { admin, stop, status, clock, exposition })
     }

@@ -48,6 +48,14 @@ impl Listeners {
         serde_json::from_str(&body).ok()
     }
 
+    /// How many workers the function `name` of the namespace `default` should have and why, as `/scale` shows it.
+    pub fn scale(&self, name: &str) -> Option<Value> {
+        let (status, body) = get(&self.admin, "/scale")?;
+        assert_eq!(status, 200, "{body}");
+        let document: Value = serde_json::from_str(&body).ok()?;
+        document["functions"].get(format!("default/{name}")).cloned()
+    }
+
     /// Status and body of `GET path` at the metrics listener.
     pub fn metrics(&self, path: &str) -> (u16, String) {
         get(&self.metrics, path).unwrap_or_default()

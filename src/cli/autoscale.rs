@@ -1,0 +1,160 @@
+//! `tidemill autoscale`: the scaler alone. It decides how many workers functions should have, and either keeps processes for
+//! them on this host or tells KEDA.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::{Global, run};
+use crate::manifest::{self, Platform};
+use crate::model::{Clock, Function, SystemClock};
+use crate::observe::{self, Exposition, Status};
+use crate::runtime::autoscale::{Autoscale, Board, Fleet, Launch};
+use crate::runtime::{Instance, Limits, Runtime, Shared, Stop, watch_signals};
+use crate::scale::Policy;
+
+/// How much longer than their own deadline processes have to end before they are killed, and this one after them.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Decide how many workers functions should have, and see to it from outside
+///
+/// Looks once a second at where the functions' partitions end and what their groups have finished, without joining them,
+/// and decides as `explain` shows: up with the backlog, down when a lower need has lasted, to none when nothing came for
+/// --zero-after, and from none when a record waits or a deadline comes up. It logs each change with its reason;
+/// `/scale` of the admin listener and `/metrics` show where each function stands. One of these decides for a function, no more.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  tidemill autoscale functions/ride-receipts --brokers 127.0.0.1:9092
+  tidemill autoscale functions --workers-per-process 4 --zero-after 10m
+  curl http://127.0.0.1:9465/scale
+
+A process of `--target process` runs one function with --workers-per-process workers and neither of the listeners. It ends when
+this one does, however that ends. One that dies is started again, after a longer while each time in a row.
+
+Exit codes: 0 ended as asked; 1 it could not start; 2 wrong usage or an invalid manifest; 143 its processes did not end in time
+(`shutdown.deadline`), or a second signal.")]
+pub struct AutoscaleArgs {
+    /// Manifests, or folders with manifests
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Who carries the decisions out
+    #[arg(long, value_enum, default_value_t = Where::Process)]
+    target: Where,
+    /// How many workers a process has; as many processes are kept as the workers need
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers_per_process: u32,
+    /// How long nothing may have come or waited before the last worker goes
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = manifest::duration)]
+    zero_after: Duration,
+}
+
+/// Who carries decisions out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// This program keeps `tidemill run` processes on this host.
+    Process,
+}
+
+impl AutoscaleArgs {
+    /// Runs the verb.
+    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let platform = global.platform()?;
+        run::init_logs(&platform)?;
+        let stop = Stop::default();
+        watch_signals(stop.clone(), platform.shutdown_deadline + GRACE * 2, Arc::default())?;
+        let instance = run::instance(&platform)?;
+        let functions: Vec<Arc<Function>> = manifest::load(&self.paths)?.into_iter().map(Arc::new).collect();
+        let exposition = observe::install().context("metrics")?;
+        let shared = shared(&platform, &instance, exposition)?;
+        let policy = Policy { zero_after: self.zero_after, ..Policy::default() };
+        let autoscale = Autoscale::new(
+            &shared.cluster,
+            &functions,
+            policy,
+            &shared.exposition,
+            Arc::clone(&shared.clock),
+        );
+        let board = autoscale.board();
+        let runtime = Runtime::new(&shared, &stop, None);
+        let admin = run::serve(&platform, &shared, (&runtime, Some(board.clone())), &stop)?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            brokers = shared.cluster.brokers(),
+            instance = shared.instance,
+            functions = functions.len(),
+            "tidemill autoscale starts"
+        );
+        let fleet = self.fleet(global, &platform, (&functions, &board), &shared)?;
+        let deciding = stop.clone();
+        let decider = std::thread::Builder::new()
+            .name("autoscale".to_owned())
+            .spawn(move || autoscale.run(&deciding))
+            .context("the scaler's thread")?;
+        fleet.run(&stop);
+        stop.set();
+        if decider.join().is_err() {
+            tracing::warn!("the scaler's thread panicked");
+        }
+        admin.join();
+        tracing::info!("tidemill autoscale stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn fleet(
+        &self,
+        global: &Global,
+        platform: &Platform,
+        (functions, board): (&[Arc<Function>], &Board),
+        shared: &Shared,
+    ) -> anyhow::Result<Fleet> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        let files = functions.iter().map(|function| (function.name.to_string(), function.file.clone()));
+        let files: BTreeMap<String, PathBuf> = files.collect();
+        let (global, workers) = (global.clone(), self.workers_per_process);
+        let command = move |function: &str, instance: &str| {
+            let mut command = Command::new(&program);
+            command.arg("run").args(files.get(function));
+            command.args(["--until-stdin-ends", "--only", function, "--workers", &workers.to_string()]);
+            if let Some(config) = &global.config {
+                command.arg("--config").arg(config);
+            }
+            if let Some(brokers) = &global.brokers {
+                command.args(["--brokers", brokers]);
+            }
+            // Ctrl-C is for this process, which tells the others.
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            command.env("TIDEMILL_INSTANCE", instance);
+            // They would all want the same ports.
+            command.env("TIDEMILL_METRICS", "off").env("TIDEMILL_ADMIN", "off");
+            command
+        };
+        let launch = Launch {
+            command: Box::new(command),
+            instance: shared.instance.clone(),
+            workers_per_process: self.workers_per_process,
+            killed_after: platform.shutdown_deadline + GRACE,
+        };
+        Ok(Fleet::new(launch, board, &shared.exposition, Arc::clone(&shared.clock)))
+    }
+}
+
+/// What the listeners show is of a process that runs no function itself.
+fn shared(platform: &Platform, instance: &Instance, exposition: Exposition) -> anyhow::Result<Shared> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    Ok(Shared {
+        cluster: run::cluster(platform)?,
+        instance: instance.id().to_owned(),
+        clock,
+        exposition,
+        status: Status::default(),
+        tracing: None,
+        limits: Limits::default(),
+        notes: None,
+        can_prepare: false,
+    })
+}

@@ -1,0 +1,114 @@
+//! What was decided last, function by function: written by the loop and by whoever keeps processes, read by the admin
+//! server, by KEDA's answers, and by those who carry decisions out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::scale::{Decision, Inputs};
+
+/// The last decisions. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Board {
+    standings: Arc<watch::Sender<Standings>>,
+}
+
+/// Functions by name, `namespace/name`.
+pub type Standings = BTreeMap<String, Standing>;
+
+/// Where a function stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// So many workers it should have; `None`: nothing was decided yet.
+    pub desired: Option<u32>,
+    /// Members of its group.
+    pub running: u32,
+    /// Why, one word for programs.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub text: String,
+    /// Records to be handled, at most.
+    pub backlog: u64,
+    /// λ, records a second.
+    pub arrival_rate: f64,
+    /// μ of one busy worker, records a second; `None`: not known yet.
+    pub service_rate: Option<f64>,
+    /// Milliseconds until its next deadline.
+    pub wake_in_ms: Option<u64>,
+    /// Why the last look failed; the decision before it holds on.
+    pub problem: Option<String>,
+    /// When it was decided, on the loop's clock.
+    #[serde(skip)]
+    pub decided_at: Duration,
+    /// The processes that are kept for it on this host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
+}
+
+/// A process that is kept, or is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// What it is called, in transactional ids too.
+    pub instance: String,
+    /// `None`: it is not there.
+    pub pid: Option<u32>,
+    /// `running`, `stopping`, or `waiting`: it died, and is started again after a while.
+    pub state: &'static str,
+    /// How often it died in a row.
+    pub deaths: u32,
+    /// How it ended the last time that it died.
+    pub last_end: Option<String>,
+}
+
+impl Standing {
+    /// Takes over what was decided at `at`.
+    pub fn decide(&mut self, at: Duration, decision: &Decision, inputs: &Inputs) {
+        self.desired = Some(decision.workers);
+        self.running = inputs.workers;
+        self.reason = decision.reason.name();
+        self.text = decision.reason.to_string();
+        self.backlog = inputs.backlog();
+        self.arrival_rate = decision.arrival_rate;
+        self.service_rate = decision.service_rate;
+        self.wake_in_ms = inputs.wake_in.map(|wake_in| wake_in.as_millis() as u64);
+        self.problem = None;
+        self.decided_at = at;
+    }
+}
+
+impl Board {
+    /// Nothing is decided for these functions yet.
+    pub fn new<'a>(functions: impl IntoIterator<Item = &'a str>) -> Self {
+        let standings = functions.into_iter().map(|name| (name.to_owned(), Standing::default()));
+        Self { standings: Arc::new(watch::Sender::new(standings.collect())) }
+    }
+
+    /// Changes where a function stands; one that is not on the board is passed over.
+    pub fn put(&self, function: &str, change: impl FnOnce(&mut Standing)) {
+        self.standings.send_modify(|standings| {
+            if let Some(standing) = standings.get_mut(function) {
+                change(standing);
+            }
+        });
+    }
+
+    /// How many workers a function should have; `None`: not decided yet, or there is no such function.
+    pub fn desired(&self, function: &str) -> Option<u32> {
+        self.standings.borrow().get(function)?.desired
+    }
+
+    /// Everything as it stands now.
+    pub fn read(&self) -> Standings {
+        self.standings.borrow().clone()
+    }
+
+    /// Everything, now and with each change.
+    pub fn subscribe(&self) -> watch::Receiver<Standings> {
+        self.standings.subscribe()
+    }
+}

@@ -1,0 +1,144 @@
+//! `tidemill autoscale --target process`: processes come with the work and go without it, one that dies comes again, and
+//! none outlives the scaler.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal as RawSignal, kill_process};
+
+use crate::harness::{
+    Follower, Listeners, Load, Signal, Stage, ToSend, Worker, assert_each_once, cluster, wait_until,
+};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+struct Scaler {
+    process: Worker,
+    listeners: Listeners,
+    name: String,
+}
+
+/// A process of a function, as the scaler shows it.
+#[derive(Debug, Clone, PartialEq)]
+struct Kept {
+    instance: String,
+    pid: Option<i32>,
+    deaths: u64,
+}
+
+impl Scaler {
+    fn spawn(stage: &Stage, args: &[&str]) -> Self {
+        let listeners = Listeners::free();
+        let manifest = stage.manifest();
+        let mut all = vec!["autoscale", manifest.to_str().expect("a path that is text")];
+        all.extend(args);
+        let process = stage.spawn_args("scaler", &all, &listeners.env());
+        Self { process, listeners, name: stage.name.clone() }
+    }
+
+    fn desired(&self) -> Option<u64> {
+        self.listeners.scale(&self.name)?["desired"].as_u64()
+    }
+
+    fn processes(&self) -> Vec<Kept> {
+        let standing = self.listeners.scale(&self.name).unwrap_or_default();
+        let kept = |process: &serde_json::Value| Kept {
+            instance: process["instance"].as_str().expect("a name").to_owned(),
+            pid: process["pid"].as_i64().map(|pid| pid as i32),
+            deaths: process["deaths"].as_u64().expect("a number"),
+        };
+        standing["processes"].as_array().map_or_else(Vec::new, |all| all.iter().map(kept).collect())
+    }
+
+    fn pids(&self) -> BTreeSet<i32> {
+        self.processes().into_iter().filter_map(|process| process.pid).collect()
+    }
+
+    #[track_caller]
+    fn wait_until_off(&self, stage: &Stage) {
+        wait_until(WITHIN, "nobody to be there", || {
+            self.desired() == Some(0) && self.processes().is_empty() && stage.members() == 0
+        });
+    }
+}
+
+/// Still there, and not only as an entry that nobody has asked for yet.
+fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_record_brings_a_process_and_quiet_ends_it() {
+    let stage = Stage::new(cluster(), "from-off", 2);
+    let follower = Follower::start(cluster(), &stage.sink);
+    let mut scaler = Scaler::spawn(&stage, &["--zero-after", "2s"]);
+    for n in 0..2 {
+        scaler.wait_until_off(&stage);
+        cluster().produce(&stage.source, [ToSend::new("key", n.to_string())]);
+        follower.wait_for(n + 1, WITHIN);
+        wait_until(WITHIN, "the process to be shown", || {
+            scaler.pids().len() == 1 || scaler.desired() == Some(0)
+        });
+    }
+    scaler.wait_until_off(&stage);
+    wait_until(WITHIN, "the numbers to say so", || {
+        let (_, metrics) = scaler.listeners.metrics("/metrics");
+        let is_0 = |name: &str| {
+            metrics.contains(&format!("tidemill_scale_{name}{{function=\"default/{}\"}} 0\n", stage.name))
+        };
+        ["desired_workers", "running_workers", "lag_records"].into_iter().all(is_0)
+    });
+    assert_eq!(scaler.listeners.metrics("/readyz").0, 200);
+    assert!(scaler.process.terminate(WITHIN).success(), "{}", scaler.process.log());
+    assert_eq!(scaler.process.log().matches("process started").count(), 2, "{}", scaler.process.log());
+    stage.assert_each_ends_once(2);
+}
+
+#[test]
+fn a_process_that_dies_comes_again_in_its_place() {
+    let stage = Stage::new(cluster(), "child-dies", 2).with_short_sessions();
+    let follower = Follower::start(cluster(), &stage.sink);
+    let load = Load::start(cluster(), &stage.source, 20);
+    let mut scaler = Scaler::spawn(&stage, &[]);
+    follower.wait_for(200, WITHIN);
+    for deaths in 1..=2 {
+        let before = scaler.processes().remove(0);
+        let pid = before.pid.and_then(Pid::from_raw).expect("it is there");
+        kill_process(pid, RawSignal::KILL).expect("a signal reaches it");
+        wait_until(WITHIN, "another in its place", || {
+            let now = scaler.processes().into_iter().next();
+            now.is_some_and(|now| {
+                now.instance == before.instance && now.deaths == deaths && now.pid.is_some()
+            })
+        });
+        follower.wait_for_more(200, WITHIN);
+    }
+    let count = load.finish();
+    assert_each_once(count, &follower.wait_for(count as usize, WITHIN));
+    assert!(scaler.process.log().contains("process died"), "{}", scaler.process.log());
+    assert!(scaler.process.terminate(WITHIN).success(), "{}", scaler.process.log());
+    stage.assert_each_ends_once(count);
+}
+
+#[test]
+fn no_process_outlives_the_scaler() {
+    for signal in [Signal::Terminate, Signal::Kill] {
+        let stage = Stage::new(cluster(), "orphans", 2);
+        let follower = Follower::start(cluster(), &stage.sink);
+        cluster().produce(&stage.source, (0..100).map(|n| ToSend::new("key", n.to_string())));
+        let mut scaler = Scaler::spawn(&stage, &["--workers-per-process", "2"]);
+        follower.wait_for(100, WITHIN);
+        wait_until(WITHIN, "a process", || !scaler.pids().is_empty());
+        let pids = scaler.pids();
+        assert!(pids.iter().all(|pid| lives(*pid)), "{pids:?}");
+        scaler.process.signal(signal);
+        scaler.process.wait(WITHIN);
+        if signal == Signal::Terminate {
+            assert!(!pids.iter().any(|pid| lives(*pid)), "it waits for them");
+        }
+        wait_until(WITHIN, "all to be gone", || !pids.iter().any(|pid| lives(*pid)));
+        assert_eq!(stage.members(), 0, "they left the group in order: {}", scaler.process.log());
+        stage.assert_each_ends_once(100);
+    }
+}
