@@ -2,6 +2,7 @@
 //! them on this host or tells KEDA.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -14,12 +15,16 @@ use super::{Global, run};
 use crate::manifest::{self, Platform};
 use crate::model::{Clock, Function, SystemClock};
 use crate::observe::{self, Exposition, Status};
+use crate::runtime::autoscale::keda::Keda;
 use crate::runtime::autoscale::{Autoscale, Board, Fleet, Launch};
 use crate::runtime::{Instance, Limits, Runtime, Shared, Stop, watch_signals};
 use crate::scale::Policy;
 
 /// How much longer than their own deadline processes have to end before they are killed, and this one after them.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// A pod is scheduled, its image pulled, its process started; learnt from the first change on.
+const POD_START_UP: Duration = Duration::from_secs(10);
 
 /// Decide how many workers functions should have, and see to it from outside
 ///
@@ -31,10 +36,14 @@ const GRACE: Duration = Duration::from_secs(2);
 #[command(after_long_help = "Examples:
   tidemill autoscale functions/ride-receipts --brokers 127.0.0.1:9092
   tidemill autoscale functions --workers-per-process 4 --zero-after 10m
+  tidemill autoscale functions --target keda --listen 0.0.0.0:9466
   curl http://127.0.0.1:9465/scale
 
 A process of `--target process` runs one function with --workers-per-process workers and neither of the listeners. It ends when
 this one does, however that ends. One that dies is started again, after a longer while each time in a row.
+
+For `--target keda` the trigger's metadata name `scalerAddress` (this one's), `function` (namespace/name) and, if it is not 1,
+`workersPerPod`. The metric `desiredWorkers` has that as its target, so there are as many pods as the workers need.
 
 Exit codes: 0 ended as asked; 1 it could not start; 2 wrong usage or an invalid manifest; 143 its processes did not end in time
 (`shutdown.deadline`), or a second signal.")]
@@ -45,9 +54,12 @@ pub struct AutoscaleArgs {
     /// Who carries the decisions out
     #[arg(long, value_enum, default_value_t = Where::Process)]
     target: Where,
-    /// How many workers a process has; as many processes are kept as the workers need
+    /// Of `--target process`: how many workers a process has; as many processes are kept as the workers need
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers_per_process: u32,
+    /// Of `--target keda`: where its questions are answered, without TLS: for KEDA's operator alone
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9466")]
+    listen: SocketAddr,
     /// How long nothing may have come or waited before the last worker goes
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = manifest::duration)]
     zero_after: Duration,
@@ -58,7 +70,12 @@ pub struct AutoscaleArgs {
 enum Where {
     /// This program keeps `tidemill run` processes on this host.
     Process,
+    /// KEDA asks by gRPC (`external` and `external-push` triggers) and keeps pods.
+    Keda,
 }
+
+/// Carries decisions out until told to stop.
+type Target = Box<dyn FnOnce(&Stop)>;
 
 impl AutoscaleArgs {
     /// Runs the verb.
@@ -71,7 +88,7 @@ impl AutoscaleArgs {
         let functions: Vec<Arc<Function>> = manifest::load(&self.paths)?.into_iter().map(Arc::new).collect();
         let exposition = observe::install().context("metrics")?;
         let shared = shared(&platform, &instance, exposition)?;
-        let policy = Policy { zero_after: self.zero_after, ..Policy::default() };
+        let policy = Policy { zero_after: self.zero_after, start_up: self.start_up(), ..Policy::default() };
         let autoscale = Autoscale::new(
             &shared.cluster,
             &functions,
@@ -89,13 +106,22 @@ impl AutoscaleArgs {
             functions = functions.len(),
             "tidemill autoscale starts"
         );
-        let fleet = self.fleet(global, &platform, (&functions, &board), &shared)?;
+        let target: Target = match self.target {
+            Where::Process => {
+                let fleet = self.fleet(global, &platform, (&functions, &board), &shared)?;
+                Box::new(move |stop| fleet.run(stop))
+            }
+            Where::Keda => {
+                let keda = self.keda(&board, &shared)?;
+                Box::new(move |stop| keda.serve_until(stop))
+            }
+        };
         let deciding = stop.clone();
         let decider = std::thread::Builder::new()
             .name("autoscale".to_owned())
             .spawn(move || autoscale.run(&deciding))
             .context("the scaler's thread")?;
-        fleet.run(&stop);
+        target(&stop);
         stop.set();
         if decider.join().is_err() {
             tracing::warn!("the scaler's thread panicked");
@@ -103,6 +129,21 @@ impl AutoscaleArgs {
         admin.join();
         tracing::info!("tidemill autoscale stopped");
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// How long a worker takes to be there, until that was measured.
+    fn start_up(&self) -> Duration {
+        match self.target {
+            Where::Process => Policy::default().start_up,
+            Where::Keda => POD_START_UP,
+        }
+    }
+
+    fn keda(&self, board: &Board, shared: &Shared) -> anyhow::Result<Keda> {
+        let keda = Keda::start(self.listen, board, Arc::clone(&shared.clock))
+            .with_context(|| format!("cannot listen on {}; set --listen to a free address", self.listen))?;
+        tracing::info!(address = %keda.address(), "KEDA's questions are answered");
+        Ok(keda)
     }
 
     fn fleet(

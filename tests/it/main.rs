@@ -8,6 +8,7 @@ mod dead_letters_keep_the_record;
 mod dev_once;
 mod examples_hold;
 mod filters_follow_knative;
+mod keda_is_told_what_it_asks;
 mod keys_and_times;
 mod layers;
 mod malformed_records_are_poison;

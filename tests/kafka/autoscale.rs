@@ -1,13 +1,23 @@
 //! `tidemill autoscale --target process`: processes come with the work and go without it, one that dies comes again, and
-//! none outlives the scaler.
+//! none outlives the scaler. `--target keda`: KEDA is told of the work, and that it is done.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal as RawSignal, kill_process};
 
+use tidemill::runtime::autoscale::keda::externalscaler::{
+    GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef,
+};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+use tonic_prost::ProstCodec;
+
 use crate::harness::{
-    Follower, Listeners, Load, Signal, Stage, ToSend, Worker, assert_each_once, cluster, wait_until,
+    Follower, Listeners, Load, Signal, Stage, ToSend, Worker, assert_each_once, cluster, free_port, try_wait,
+    wait_until,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -141,4 +151,80 @@ fn no_process_outlives_the_scaler() {
         assert_eq!(stage.members(), 0, "they left the group in order: {}", scaler.process.log());
         stage.assert_each_ends_once(100);
     }
+}
+
+/// KEDA's side.
+struct Keda {
+    runtime: tokio::runtime::Runtime,
+    grpc: Grpc<Channel>,
+    object: ScaledObjectRef,
+}
+
+impl Keda {
+    fn connect(address: &str, function: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+        let channel = try_wait(WITHIN, "a connection", || {
+            runtime.block_on(endpoint.connect()).map_err(|error| error.to_string())
+        });
+        let scaler_metadata = [("function".to_owned(), format!("default/{function}"))].into();
+        let object = ScaledObjectRef { name: "it".to_owned(), namespace: "apps".to_owned(), scaler_metadata };
+        Self { runtime, grpc: Grpc::new(channel), object }
+    }
+
+    fn stream(&mut self) -> Streaming<IsActiveResponse> {
+        let opened = async {
+            self.grpc.ready().await.expect("a connection");
+            let path = PathAndQuery::from_static("/externalscaler.ExternalScaler/StreamIsActive");
+            let codec = ProstCodec::default();
+            self.grpc.server_streaming(Request::new(self.object.clone()), path, codec).await
+        };
+        self.runtime.block_on(opened).expect("a stream").into_inner()
+    }
+
+    fn pushed(&self, stream: &mut Streaming<IsActiveResponse>) -> bool {
+        let next = async { tokio::time::timeout(WITHIN, stream.message()).await };
+        self.runtime
+            .block_on(next)
+            .expect("a push in time")
+            .expect("an answer")
+            .expect("an open stream")
+            .result
+    }
+
+    fn metric(&mut self) -> f64 {
+        let metric_name = "desiredWorkers".to_owned();
+        let question = GetMetricsRequest { scaled_object_ref: Some(self.object.clone()), metric_name };
+        let asked = async {
+            self.grpc.ready().await.expect("a connection");
+            let path = PathAndQuery::from_static("/externalscaler.ExternalScaler/GetMetrics");
+            let codec = ProstCodec::<_, GetMetricsResponse>::default();
+            self.grpc.unary(Request::new(question), path, codec).await
+        };
+        let answer = self.runtime.block_on(asked).expect("an answer").into_inner();
+        answer.metric_values.first().expect("one metric").metric_value_float
+    }
+}
+
+#[test]
+fn keda_is_told_that_there_is_work_and_that_it_is_done() {
+    let stage = Stage::new(cluster(), "for-keda", 2);
+    let address = format!("127.0.0.1:{}", free_port());
+    let args = ["--target", "keda", "--listen", &address, "--zero-after", "2s"];
+    let mut scaler = Scaler::spawn(&stage, &args);
+    let mut keda = Keda::connect(&address, &stage.name);
+    let mut stream = keda.stream();
+    assert!(!keda.pushed(&mut stream), "nothing is there");
+    assert_eq!(keda.metric(), 0.0);
+    cluster().produce(&stage.source, (0..10).map(|n| ToSend::new("key", n.to_string())));
+    assert!(keda.pushed(&mut stream), "a backlog");
+    assert_eq!(keda.metric(), 1.0);
+    // What KEDA has Kubernetes do.
+    let mut pod = stage.spawn("pod");
+    stage.wait_until_drained(WITHIN);
+    assert!(!keda.pushed(&mut stream), "drained, and quiet for long enough");
+    assert_eq!(keda.metric(), 0.0);
+    assert!(pod.terminate(WITHIN).success(), "{}", pod.log());
+    assert!(scaler.process.terminate(WITHIN).success(), "{}", scaler.process.log());
+    stage.assert_each_ends_once(10);
 }

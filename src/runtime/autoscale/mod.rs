@@ -6,11 +6,13 @@
 //! | `board` | what was decided last, shared |
 //! | `watched` | one function: from samples to a decision |
 //! | `fleet` | its processes on this host |
+//! | `keda` | KEDA's questions, answered over gRPC |
 //! | `back_off` | how long one that died is waited with |
 
 mod back_off;
 mod board;
 mod fleet;
+pub mod keda;
 mod watched;
 
 use std::sync::Arc;
