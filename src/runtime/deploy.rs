@@ -48,3 +48,18 @@ fn a_pod_may_finish_before_it_is_killed() {
     let platform = Platform::load(None, [], &Overrides::default()).unwrap();
     assert!(grace > platform.shutdown_deadline.as_secs());
 }
+
+#[test]
+fn the_trigger_finds_the_scaler_and_its_function() {
+    let (scaler, object) = (text("keda/scaler.yaml"), text("keda/scaledobject.yaml"));
+    let functions = manifest::load(&[deploy("functions")]).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(object.contains(&format!("function: {}\n", functions[0].name)), "{}", functions[0].name);
+    assert!(object.contains("scalerAddress: tidemill-autoscale.default.svc:9466\n"));
+    for part in [
+        "kind: Service\nmetadata:\n  name: tidemill-autoscale\n",
+        "port: 9466, targetPort: keda",
+        "--listen=0.0.0.0:9466",
+    ] {
+        assert!(scaler.contains(part), "{part}");
+    }
+}
