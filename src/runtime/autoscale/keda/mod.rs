@@ -5,7 +5,7 @@
 //! (`workersPerPod` of the trigger, 1 by default). Kubernetes divides the one by the other (`AverageValue`), which makes the
 //! number of pods. Between 0 and 1 KEDA decides by `IsActive`.
 //!
-//! While nothing was decided, or not for [`BELIEVED_FOR`], every question is refused as unavailable: then KEDA leaves the
+//! While nothing was decided, or not for a minute, every question is refused as unavailable: then KEDA leaves the
 //! number of pods as it is, or takes the trigger's `fallback`.
 
 #[rustfmt::skip]
