@@ -17,7 +17,7 @@ use crate::model::{Clock, Function, SystemClock};
 use crate::observe::{self, Exposition, Status};
 use crate::runtime::autoscale::keda::Keda;
 use crate::runtime::autoscale::{Autoscale, Board, Fleet, Launch};
-use crate::runtime::{Instance, Limits, Runtime, Shared, Stop, watch_signals};
+use crate::runtime::{Doorbell, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals};
 use crate::scale::Policy;
 
 /// How much longer than their own deadline processes have to end before they are killed, and this one after them.
@@ -60,9 +60,9 @@ pub struct AutoscaleArgs {
     /// Of `--target keda`: where its questions are answered, without TLS: for KEDA's operator alone
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9466")]
     listen: SocketAddr,
-    /// How long nothing may have come or waited before the last worker goes
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = manifest::duration)]
-    zero_after: Duration,
+    /// How long nothing may have come or waited before the last worker goes, whatever the manifests say (scale.zeroAfter)
+    #[arg(long, value_name = "DURATION", value_parser = manifest::duration)]
+    zero_after: Option<Duration>,
 }
 
 /// Who carries decisions out.
@@ -85,10 +85,14 @@ impl AutoscaleArgs {
         let stop = Stop::default();
         watch_signals(stop.clone(), platform.shutdown_deadline + GRACE * 2, Arc::default())?;
         let instance = run::instance(&platform)?;
-        let functions: Vec<Arc<Function>> = manifest::load(&self.paths)?.into_iter().map(Arc::new).collect();
+        let mut functions = manifest::load(&self.paths)?;
+        for function in &mut functions {
+            function.scale.zero_after = self.zero_after.unwrap_or(function.scale.zero_after);
+        }
+        let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
         let exposition = observe::install().context("metrics")?;
         let shared = shared(&platform, &instance, exposition)?;
-        let policy = Policy { zero_after: self.zero_after, start_up: self.start_up(), ..Policy::default() };
+        let policy = Policy { start_up: self.start_up(), ..Policy::default() };
         let autoscale = Autoscale::new(
             &shared.cluster,
             &functions,
@@ -187,8 +191,11 @@ impl AutoscaleArgs {
 /// What the listeners show is of a process that runs no function itself.
 fn shared(platform: &Platform, instance: &Instance, exposition: Exposition) -> anyhow::Result<Shared> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let cluster = run::cluster(platform)?;
     Ok(Shared {
-        cluster: run::cluster(platform)?,
+        doorbell: Doorbell::new(&cluster, &clock, &exposition),
+        scaling: Scaling::new(&cluster, &clock, instance.id()),
+        cluster,
         instance: instance.id().to_owned(),
         clock,
         exposition,

@@ -141,7 +141,9 @@ impl Run {
             anyhow::ensure!(!functions.is_empty(), "no manifest is of a function {only}");
         }
         if let Some(workers) = self.workers {
-            functions.iter_mut().for_each(|function| function.workers = workers);
+            for function in &mut functions {
+                (function.workers, function.is_scaled) = (workers, false);
+            }
         }
         Ok(functions)
     }

@@ -124,7 +124,7 @@ mod tests {
     use crate::kafka::{Bounds, Partition};
     use crate::manifest;
     use crate::pipeline::Ledger;
-    use crate::scale::{LaneSample, Role};
+    use crate::scale::LaneSample;
 
     fn watched(source: &str) -> (Watched, Board) {
         let text = format!(
@@ -137,9 +137,9 @@ spec:
   sinks: [{{ topic: out }}]
 "
         );
-        let function = manifest::parse(Path::new("function.yaml"), &text).unwrap().remove(0);
-        let policy = Policy { zero_after: Duration::from_secs(3), ..Policy::default() };
-        (Watched::new(&function, policy, &Exposition::new()), Board::new(["default/rides"]))
+        let mut function = manifest::parse(Path::new("function.yaml"), &text).unwrap().remove(0);
+        function.scale.zero_after = Duration::from_secs(3);
+        (Watched::new(&function, Policy::default(), &Exposition::new()), Board::new(["default/rides"]))
     }
 
     fn at(seconds: u64) -> Moment {
@@ -149,7 +149,7 @@ spec:
     fn sample(committed: Option<i64>, end: i64) -> Sample {
         let lane = LaneSample {
             partition: Partition { topic: "in".to_owned(), partition: 0 },
-            role: Role::Source,
+            goes_along: false,
             bounds: Bounds { log_start: 0, end },
             committed,
             ledger: Ledger::starting_at(committed.unwrap_or(0)),
