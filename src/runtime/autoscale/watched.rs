@@ -152,7 +152,7 @@ spec:
             goes_along: false,
             bounds: Bounds { log_start: 0, end },
             committed,
-            ledger: Ledger::starting_at(committed.unwrap_or(0)),
+            ledger: Ledger::starting_at(committed.unwrap_or(end)),
             wake_at_ms: None,
         };
         Sample { lanes: vec![lane] }
