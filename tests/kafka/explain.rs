@@ -111,7 +111,10 @@ fn what_a_busy_worker_does_is_measured() {
         .with("/spec/scale", json!({ "min": 1, "max": 3 }));
     let records = (0..8000).map(|n| ToSend::value(n.to_string()).to(n % 4));
     cluster().produce(&stage.source, records);
-    let mut worker = stage.spawn("a");
+    // One, that does not scale itself.
+    let manifest = stage.manifest();
+    let args = ["run", manifest.to_str().expect("text"), "--workers", "1"];
+    let mut worker = stage.spawn_args("a", &args, &[]);
     wait_until(WITHIN, "work to begin", || backlogs(&stage).iter().sum::<u64>() < 8000);
     let report = explain(&stage, &[]);
     let rate = report["serviceRate"].as_f64().expect("a busy worker");
