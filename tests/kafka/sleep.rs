@@ -104,7 +104,7 @@ fn a_broker_that_forgets_empty_groups_forgets_no_sleeper() {
     let mut worker = stage.spawn("a");
     let awake_for_offsets = || worker.log().matches(r#"why="offsets""#).count();
     // Twice as long as they would be kept.
-    wait_until(Duration::from_secs(150), "its offsets to outlive their time", || awake_for_offsets() >= 5);
+    wait_until(Duration::from_secs(240), "its offsets to outlive their time", || awake_for_offsets() >= 5);
     assert_eq!(stage.committed(), [Some(0)]);
     assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
 }
