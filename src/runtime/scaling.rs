@@ -21,6 +21,9 @@ const DECIDE_EVERY: Duration = Duration::from_secs(1);
 /// How often the members of groups are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(3);
 
+/// How long the first partition may be elsewhere before another process decides.
+const AWAY_FOR: Duration = Duration::from_secs(15);
+
 /// How long the brokers have for an answer.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -62,6 +65,8 @@ struct Known {
     /// Members of its group that are not this process's, and when they were counted.
     others: Option<(u32, Duration)>,
     said: u32,
+    /// Since when none of its workers here has the first partition.
+    away_since: Option<Duration>,
 }
 
 /// Decided for until it is dropped.
@@ -161,8 +166,13 @@ fn round(
         Some(admin) => admin,
         None => admin.insert(Admin::new(&inner.cluster)?.within(ASK_WITHIN)),
     };
-    for (id, _, crew) in entries.iter().filter(|(.., crew)| !crew.decides()) {
-        if known.remove(id).is_some() {
+    let now = inner.clock.now().elapsed;
+    for (id, _, crew) in entries {
+        let Some(known_of) = known.get_mut(id) else { continue };
+        known_of.away_since = (!crew.decides()).then(|| known_of.away_since.unwrap_or(now));
+        // While partitions change hands the first one is nobody's for a moment, and comes back to another worker here.
+        if known_of.away_since.is_some_and(|since| now.saturating_sub(since) >= AWAY_FOR) {
+            known.remove(id);
             crew.want(1);
         }
     }
@@ -180,6 +190,7 @@ fn round(
             last: None,
             others: None,
             said: crew.wanted().unwrap_or(function.workers),
+            away_since: None,
         });
         let others = match known.others {
             Some((others, at)) if now.elapsed.saturating_sub(at) < COUNT_EVERY => others,

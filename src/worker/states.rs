@@ -157,7 +157,12 @@ impl States {
             let source = topics.get(usize::from(*at))?.0?;
             Some(Part { source, partition: *partition, watermark_ms: *watermark_ms, is_idle: *is_idle })
         });
+        let before = state.windows.watermark_ms();
         state.windows.hear(counts, parts);
+        if state.windows.watermark_ms() != before {
+            // What was expected of time is behind it.
+            (state.idle, state.expected) = (None, None);
+        }
         Ok(())
     }
 
