@@ -163,7 +163,7 @@ macro_rules! handle {
             }
         };
         if let Some((windows, Some(place))) = windows {
-            windows.moved(place);
+            windows.handled(place);
         }
         settled
     }};

@@ -514,6 +514,14 @@ impl Windows {
         }
     }
 
+    /// The same for an event that was handled, which may have waited for that.
+    pub fn handled(&mut self, place: Place) {
+        let is_past = |progress: &Progress| progress.is_past(place.source, place.partition, place.time_ms);
+        if !self.progress.as_ref().is_some_and(is_past) {
+            self.moved(place);
+        }
+    }
+
     /// How far the source partitions have come that feed this lane, if there are several.
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_ref()

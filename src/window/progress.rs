@@ -84,6 +84,13 @@ impl Progress {
         self.report(Part { source, partition, watermark_ms: time_ms, is_idle: false });
     }
 
+    /// The source partition is idle, and had come so far before: an event of it that is handled only now, since its call
+    /// failed before or it waited behind others, says nothing new.
+    pub fn is_past(&self, source: u16, partition: i32, time_ms: i64) -> bool {
+        let known = self.place(source, partition).ok().and_then(|at| self.parts.get(at));
+        known.is_some_and(|known| known.is_idle && time_ms <= known.watermark_ms)
+    }
+
     /// How far the lane has come; `None`: a source partition has not been heard of.
     #[inline]
     pub fn lane_ms(&self) -> Option<i64> {
@@ -172,6 +179,16 @@ mod tests {
         assert_eq!((progress.lane_ms(), progress.is_idle()), (Some(80), false));
         progress.announce(0, 2);
         assert_eq!(progress.lane_ms(), None, "a new partition holds time until it is heard of");
+    }
+
+    #[test]
+    fn what_waited_for_its_call_wakes_no_idle_partition() {
+        let mut progress = Progress::new(1);
+        progress.announce(0, 1);
+        progress.report(part(0, 0, 100, false));
+        assert!(!progress.is_past(0, 0, 90), "it is not idle");
+        progress.report(part(0, 0, 100, true));
+        assert!(progress.is_past(0, 0, 100) && !progress.is_past(0, 0, 101) && !progress.is_past(0, 1, 90));
     }
 
     #[test]
