@@ -36,17 +36,17 @@ fn of_two_processes_one_decides_and_the_other_takes_over() {
     let stage = slow("deciders");
     let mut workers = ["a", "b"].map(|who| stage.spawn(who));
     wait_until(WITHIN, "both", || stage.members() == 2);
-    cluster().produce(&stage.source, events(0..4_000));
+    cluster().produce(&stage.source, events(0..10_000));
     let decides = |log: &str| log.contains("workers: ");
     wait_until(WITHIN, "one to decide", || workers.iter().any(|worker| decides(&worker.log())));
     wait_until(WITHIN, "more workers", || stage.members() >= 3);
     assert!(stage.members() <= 4, "no more than may be");
     let first = workers.iter().position(|worker| decides(&worker.log())).expect("one decides");
     workers[first].kill();
-    cluster().produce(&stage.source, events(4_000..6_000));
+    cluster().produce(&stage.source, events(10_000..12_000));
     let other = 1 - first;
     wait_until(WITHIN, "the other to decide", || decides(&workers[other].log()));
     stage.wait_until_drained(WITHIN);
-    stage.assert_each_ends_once(6_000);
+    stage.assert_each_ends_once(12_000);
     assert!(workers[other].terminate(WITHIN).success(), "{}", workers[other].log());
 }
