@@ -14,10 +14,10 @@ use clap::{Args, ValueEnum};
 use super::{Global, run};
 use crate::manifest::{self, Platform};
 use crate::model::{Clock, Function, SystemClock};
-use crate::observe::{self, Exposition, Status};
+use crate::observe::{self, Exposition};
 use crate::runtime::autoscale::keda::Keda;
 use crate::runtime::autoscale::{Autoscale, Board, Fleet, Launch};
-use crate::runtime::{Doorbell, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals};
+use crate::runtime::{Instance, Runtime, Shared, Stop, watch_signals};
 use crate::scale::Policy;
 
 /// How much longer than their own deadline processes have to end before they are killed, and this one after them.
@@ -192,17 +192,5 @@ impl AutoscaleArgs {
 fn shared(platform: &Platform, instance: &Instance, exposition: Exposition) -> anyhow::Result<Shared> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let cluster = run::cluster(platform)?;
-    Ok(Shared {
-        doorbell: Doorbell::new(&cluster, &clock, &exposition),
-        scaling: Scaling::new(&cluster, &clock, instance.id()),
-        cluster,
-        instance: instance.id().to_owned(),
-        clock,
-        exposition,
-        status: Status::default(),
-        tracing: None,
-        limits: Limits::default(),
-        notes: None,
-        can_prepare: false,
-    })
+    Ok(Shared { can_prepare: false, ..Shared::new(cluster, instance.id(), clock, exposition) })
 }

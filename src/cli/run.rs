@@ -18,9 +18,7 @@ use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::autoscale::Board;
 use crate::runtime::telemetry::{self, Telemetry};
-use crate::runtime::{
-    Doorbell, Follow, Handlers, Instance, Limits, Runtime, Scaling, Shared, Stop, watch_signals, watch_stdin,
-};
+use crate::runtime::{Follow, Handlers, Instance, Limits, Runtime, Shared, Stop, watch_signals, watch_stdin};
 use crate::worker::ProcessRate;
 
 /// Run functions
@@ -92,12 +90,6 @@ impl Run {
         };
         let (telemetry, tracing) = export(&platform, instance.id(), read)?.unzip();
         let shared = Shared {
-            doorbell: Doorbell::new(&cluster, &clock, &exposition),
-            scaling: Scaling::new(&cluster, &clock, instance.id()),
-            cluster,
-            instance: instance.id().to_owned(),
-            clock,
-            exposition,
             status,
             tracing: tracing.flatten(),
             limits: Limits {
@@ -105,7 +97,7 @@ impl Run {
                 rate: platform.limits.rate.map(ProcessRate::new),
             },
             notes: Some(notes),
-            can_prepare: true,
+            ..Shared::new(cluster, instance.id(), clock, exposition)
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -304,11 +304,7 @@ impl Giver {
             missing: &missing,
         };
         let now_ms = means.now.wall_ms;
-        let view = View {
-            windows: means.windows.as_deref().map(|windows| (windows, result.key)),
-            tables: means.tables,
-            has_state: means.function.keeps_state(),
-        };
+        let view = view(means.windows.as_deref(), (means.tables, means.function), result.key);
         let call = OfWindow {
             window: &window,
             stands_at: Some(match means.offset {
@@ -335,11 +331,7 @@ impl Giver {
         // Without a handler nobody sets any: it was taken away.
         let Some(handler) = means.handler.as_mut() else { return true };
         let now_ms = means.now.wall_ms;
-        let view = View {
-            windows: means.windows.as_deref().map(|windows| (windows, result.key)),
-            tables: means.tables,
-            has_state: means.function.keeps_state(),
-        };
+        let view = view(means.windows.as_deref(), (means.tables, means.function), result.key);
         let call = OfTimer {
             timer: TimerCall { key: result.key, name, at },
             stands_at: (means.function.state_topic.as_str(), means.place.1, result_number(result.name)),
@@ -555,6 +547,16 @@ impl Giver {
     }
 }
 
+/// What the call with a result sees of its key.
+fn view<'a>(
+    windows: Option<&'a Windows>,
+    (tables, function): (&'a Tables, &Function),
+    key: &'a [u8],
+) -> View<'a> {
+    let windows = windows.map(|windows| (windows, key));
+    View { windows, tables, has_state: function.keeps_state() }
+}
+
 /// A result's events, as their handler sees them. They were read once before they were kept.
 fn opened<'e>(
     result: &Giving<'e>,
@@ -596,10 +598,7 @@ fn text(text: &str, out: &mut Vec<u8>) {
 /// by which it fired.
 fn write_name(fired: &Fired<'_>, trigger: Option<&Record<'_>>, name: &mut Vec<u8>) {
     let mut number = itoa::Buffer::new();
-    match std::str::from_utf8(fired.key) {
-        Ok(key) => name.extend_from_slice(key.as_bytes()),
-        Err(_) => fired.key.iter().for_each(|byte| name.extend_from_slice(format!("{byte:02x}").as_bytes())),
-    }
+    Pending::begin_name(fired.key, name);
     for bound in [fired.bounds.0, fired.bounds.1] {
         name.push(b'/');
         name.extend_from_slice(number.format(bound).as_bytes());

@@ -6,13 +6,13 @@
 //! timer or a window's end that falls due rings too (`wakeAt` of the commit metadata), and so does the age of the offsets:
 //! brokers forget those of a group that had no members for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Stop;
-use crate::kafka::admin::{Isolation, OffsetAt};
+use crate::kafka::admin::Isolation;
 use crate::kafka::{
     Admin, AdminError, Cluster, Commit, Consumer, ConsumerConfig, Error, Fetched, Partition,
     offsets_retention,
@@ -21,6 +21,7 @@ use crate::model::{Clock, Function, Moment, Record};
 use crate::observe::Exposition;
 use crate::observe::metrics::Id;
 use crate::pipeline::{Checkpoint, Intake};
+use crate::scale::Target;
 
 /// The longest wait for records: whoever falls asleep is heard between two of them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -271,8 +272,9 @@ impl Watch {
     /// Where a sleeper's group stands.
     fn look(&mut self, admin: &Admin, sleeper: &Sleeper) -> Result<Watched, WatchError> {
         let function = &sleeper.function;
-        let topics = topics(function);
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        // No tables, which are caught up on when it wakes.
+        let target = Target::of(function);
+        let names: Vec<&str> = target.sources.iter().map(|source| source.topic.as_str()).collect();
         let counts = admin.topics(&names)?;
         let partitions = counts.iter().flat_map(|(topic, count)| {
             let count = i32::try_from(count.unwrap_or(0)).unwrap_or(i32::MAX);
@@ -281,7 +283,6 @@ impl Watch {
         let partitions: Vec<_> = partitions.collect();
         let mut lanes = BTreeMap::new();
         let mut wake_at_ms: Option<i64> = None;
-        let gathered = function.gathered_topic();
         for found in admin.committed(&function.group, Some(&partitions), true)? {
             let Some(offset) = found.offset else { continue };
             // One that cannot be read is for the worker to complain of.
@@ -290,18 +291,19 @@ impl Watch {
                 continue;
             };
             let topic = &found.partition.topic;
-            let is_clock =
-                function.sources.iter().any(|source| source.schedule.is_some() && source.topic == *topic);
-            if let Some(at) = checkpoint.wake_at_ms.filter(|_| is_clock || gathered == Some(topic.as_str())) {
+            let mut sources = target.sources.iter();
+            let has_deadlines = sources.any(|source| source.has_deadlines && source.topic == *topic);
+            if let Some(at) = checkpoint.wake_at_ms.filter(|_| has_deadlines) {
                 let at = i64::try_from(at).unwrap_or(i64::MAX);
                 wake_at_ms = Some(wake_at_ms.map_or(at, |known| known.min(at)));
             }
             lanes.insert(found.partition, Lane::new(checkpoint));
         }
         // A partition that came lately is read from its beginning.
-        let missing: Vec<_> = partitions.iter().filter(|partition| !lanes.contains_key(partition)).collect();
-        for (partition, first) in missing.iter().zip(self.first_offsets(admin, &missing)?) {
-            lanes.insert((*partition).clone(), Lane::new(Checkpoint::fresh(first)));
+        let is_new = |partition: &&Partition| !lanes.contains_key(*partition);
+        let new: Vec<_> = partitions.iter().filter(is_new).cloned().collect();
+        for (partition, bounds) in admin.bounds(&new, Isolation::ReadCommitted)? {
+            lanes.insert(partition, Lane::new(Checkpoint::fresh(bounds.log_start)));
         }
         Ok(Watched {
             intakes: function.sources.iter().map(Intake::new).collect(),
@@ -311,16 +313,6 @@ impl Watch {
             wake_at_ms,
             since: self.clock.now().elapsed,
         })
-    }
-
-    fn first_offsets(&self, admin: &Admin, partitions: &[&Partition]) -> Result<Vec<i64>, WatchError> {
-        let query =
-            |partition: &&Partition| (partition.topic.clone(), partition.partition, OffsetAt::Earliest);
-        let queries: Vec<_> = partitions.iter().map(query).collect();
-        let queries: Vec<_> =
-            queries.iter().map(|(topic, partition, at)| (topic.as_str(), *partition, *at)).collect();
-        let found = admin.list_offsets(&queries, Isolation::ReadCommitted)?;
-        Ok(found.into_iter().map(|offset| offset.unwrap_or(0)).collect())
     }
 
     /// Watches from where it stands; what is read already behind that rings at once.
@@ -445,36 +437,28 @@ impl Watch {
     }
 
     fn look_for_partitions(&mut self, admin: &Admin, consumer: &mut Consumer) -> Result<(), WatchError> {
-        let sleepers: Vec<Sleeper> = self.watched.iter().map(Watched::sleeper).collect();
-        let topics: std::collections::BTreeSet<String> =
-            sleepers.iter().flat_map(|sleeper| topics(&sleeper.function)).collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let counts = admin.topics(&names)?;
-        for (topic, count) in counts {
-            for partition in 0..i32::try_from(count.unwrap_or(0)).unwrap_or(i32::MAX) {
-                let partition = Partition { topic: topic.clone(), partition };
-                if self.positions.contains_key(&partition) {
-                    continue;
+        let topics: BTreeSet<&str> = self.positions.keys().map(|known| known.topic.as_str()).collect();
+        let counts = admin.topics(&topics.into_iter().collect::<Vec<_>>())?;
+        let there = counts.iter().flat_map(|(topic, count)| {
+            let count = i32::try_from(count.unwrap_or(0)).unwrap_or(i32::MAX);
+            (0..count).map(|partition| Partition { topic: topic.clone(), partition })
+        });
+        let new: Vec<_> = there.filter(|partition| !self.positions.contains_key(partition)).collect();
+        for (partition, bounds) in admin.bounds(&new, Isolation::ReadCommitted)? {
+            let first = bounds.log_start;
+            for watched in &mut self.watched {
+                if watched.lanes.keys().any(|known| known.topic == partition.topic) {
+                    watched.lanes.insert(partition.clone(), Lane::new(Checkpoint::fresh(first)));
                 }
-                let first = self.first_offsets(admin, &[&partition])?.first().copied().unwrap_or(0);
-                for watched in &mut self.watched {
-                    if watched.lanes.keys().any(|known| known.topic == topic) {
-                        watched.lanes.insert(partition.clone(), Lane::new(Checkpoint::fresh(first)));
-                    }
-                }
-                self.positions.insert(partition.clone(), first);
-                consumer.assign(&[(partition, first)])?;
             }
+            self.positions.insert(partition.clone(), first);
+            consumer.assign(&[(partition, first)])?;
         }
         Ok(())
     }
 }
 
 impl Watched {
-    fn sleeper(&self) -> Sleeper {
-        Sleeper { function: Arc::clone(&self.function), bell: self.bell.clone() }
-    }
-
     fn into_sleeper(self) -> Sleeper {
         Sleeper { function: self.function, bell: self.bell }
     }
@@ -498,14 +482,4 @@ impl Watched {
             lane.refused += 1;
         }
     }
-}
-
-/// What a function reads that wakes it: no tables, which are caught up on when it wakes.
-fn topics(function: &Function) -> Vec<String> {
-    let sources = function.sources.iter().filter(|source| source.table.is_none());
-    let own = function.stitch_topic.iter().chain([&function.delivery.redrive_topic]);
-    let mut topics: Vec<String> = sources.map(|source| &source.topic).chain(own).cloned().collect();
-    topics.sort_unstable();
-    topics.dedup();
-    topics
 }

@@ -76,6 +76,25 @@ pub struct Shared {
     pub scaling: Scaling,
 }
 
+impl Shared {
+    /// Of a process that exports no traces, bounds and notes nothing, and prepares topics.
+    pub fn new(cluster: Cluster, instance: &str, clock: Arc<dyn Clock>, exposition: Exposition) -> Self {
+        Self {
+            doorbell: Doorbell::new(&cluster, &clock, &exposition),
+            scaling: Scaling::new(&cluster, &clock, instance),
+            cluster,
+            instance: instance.to_owned(),
+            clock,
+            exposition,
+            status: Status::default(),
+            tracing: None,
+            limits: Limits::default(),
+            notes: None,
+            can_prepare: true,
+        }
+    }
+}
+
 /// What all functions of a process may take up together; `None`: that is not bounded.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {

@@ -67,12 +67,7 @@ impl Pending {
     pub(super) fn of_timer(key: &[u8], (name, at): (Arc<str>, At), attempts: u32) -> Self {
         let at_ms = at.time_ms();
         let mut out_name = Vec::new();
-        match std::str::from_utf8(key) {
-            Ok(key) => out_name.extend_from_slice(key.as_bytes()),
-            Err(_) => {
-                key.iter().for_each(|byte| out_name.extend_from_slice(format!("{byte:02x}").as_bytes()))
-            }
-        }
+        Self::begin_name(key, &mut out_name);
         out_name.extend_from_slice(format!("/{name}/{at_ms}").as_bytes());
         Self {
             key: Bytes::copy_from_slice(key),
@@ -86,6 +81,14 @@ impl Pending {
             events: Vec::new(),
             timer: Some((name, at)),
             round: 0,
+        }
+    }
+
+    /// Appends what the name of every result begins with: its key, in hex where that is no text.
+    pub fn begin_name(key: &[u8], name: &mut Vec<u8>) {
+        match std::str::from_utf8(key) {
+            Ok(key) => name.extend_from_slice(key.as_bytes()),
+            Err(_) => key.iter().for_each(|byte| name.extend_from_slice(format!("{byte:02x}").as_bytes())),
         }
     }
 

@@ -3,7 +3,7 @@
 //! key come through the stitch topic as events do; until what stood in their topics when a lane was assigned has come so
 //! far, whoever it is that reads it, no event is sent on: it would be called before its rows are there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::tap::Settlement;
 use super::{ASK_WAIT, Config, Worker};
-use crate::kafka::admin::{Isolation, OffsetAt};
-use crate::kafka::{Admin, Cluster, Consumer, Error, Fetched, Partition};
+use crate::kafka::admin::Isolation;
+use crate::kafka::{Admin, AdminError, Bounds, Cluster, Consumer, Error, Fetched, Partition};
 use crate::model::{Clock, HeaderBuffer, OwnedRecord, TableScope};
 use crate::pipeline::Settled;
 
@@ -85,7 +85,7 @@ struct Reader {
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error(transparent)]
-    Admin(#[from] crate::kafka::AdminError),
+    Admin(#[from] AdminError),
     #[error(transparent)]
     Kafka(#[from] Error),
     /// There are more partitions than before.
@@ -108,11 +108,15 @@ impl Reader {
 
     /// Reads until nobody wants it any more.
     fn read(&self) -> Result<(), ReadError> {
-        let (mut left, counts) = self.look()?;
-        let starts: Vec<_> = left.iter().map(|(place, (first, _))| (place.clone(), *first)).collect();
+        let admin = Admin::new(&self.cluster)?;
+        let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        let counts = admin.topics(&names)?;
+        let mut left = Self::bounds(&admin, &counts)?;
+        drop(admin);
+        let starts: Vec<_> = left.iter().map(|(place, bounds)| (place.clone(), bounds.log_start)).collect();
         let mut consumer = Consumer::reader(&self.cluster, "table")?;
         consumer.assign(&starts)?;
-        left.retain(|_, (first, end)| first < end);
+        left.retain(|_, bounds| bounds.log_start < bounds.end);
         let (mut is_told, mut count_at) = (false, self.clock.now().elapsed + COUNT_EVERY);
         let topics: HashMap<&str, Arc<str>> =
             self.topics.iter().map(|topic| (topic.as_str(), Arc::from(topic.as_str()))).collect();
@@ -142,7 +146,7 @@ impl Reader {
                 if !left.is_empty() {
                     let (topic, partition, offset) = reached;
                     let is_it = |place: &Partition| place.partition == partition && place.topic == topic;
-                    left.retain(|place, (_, end)| !is_it(place) || offset < *end);
+                    left.retain(|place, bounds| !is_it(place) || offset < bounds.end);
                 }
                 consumer.advance();
             }
@@ -153,7 +157,10 @@ impl Reader {
             if now >= count_at {
                 count_at = now + COUNT_EVERY;
                 for (topic, count) in &counts {
-                    if consumer.partitions(topic, ASK_WAIT).is_ok_and(|found| found.len() > *count) {
+                    if consumer
+                        .partitions(topic, ASK_WAIT)
+                        .is_ok_and(|found| found.len() > count.unwrap_or(0))
+                    {
                         return Err(ReadError::Grown(topic.clone()));
                     }
                 }
@@ -163,26 +170,16 @@ impl Reader {
         Ok(())
     }
 
-    /// First and next offsets of all partitions, and how many each topic has.
-    #[expect(clippy::type_complexity, reason = "two plain lists")]
-    fn look(&self) -> Result<(HashMap<Partition, (i64, i64)>, Vec<(String, usize)>), ReadError> {
-        let admin = Admin::new(&self.cluster)?;
-        let names: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        let counts: Vec<(String, usize)> =
-            admin.topics(&names)?.into_iter().map(|(topic, count)| (topic, count.unwrap_or(0))).collect();
+    /// Where all partitions of the topics begin and end, which have so many.
+    fn bounds(
+        admin: &Admin,
+        counts: &BTreeMap<String, Option<usize>>,
+    ) -> Result<BTreeMap<Partition, Bounds>, AdminError> {
         let places = counts.iter().flat_map(|(topic, count)| {
-            (0..i32::try_from(*count).unwrap_or(i32::MAX))
-                .map(|partition| Partition { topic: topic.clone(), partition })
+            let count = i32::try_from(count.unwrap_or(0)).unwrap_or(i32::MAX);
+            (0..count).map(|partition| Partition { topic: topic.clone(), partition })
         });
-        let places: Vec<_> = places.collect();
-        let list = |at| {
-            let queries: Vec<_> =
-                places.iter().map(|place| (place.topic.as_str(), place.partition, at)).collect();
-            admin.list_offsets(&queries, Isolation::ReadCommitted)
-        };
-        let bounds = list(OffsetAt::Earliest)?.into_iter().zip(list(OffsetAt::Latest)?);
-        let bounds: Vec<_> = bounds.map(|(first, end)| (first.unwrap_or(0), end.unwrap_or(0))).collect();
-        Ok((places.into_iter().zip(bounds).collect(), counts))
+        admin.bounds(&places.collect::<Vec<_>>(), Isolation::ReadCommitted)
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidemill::model::{Clock, SystemClock};
-use tidemill::observe::{Exposition, Status};
+use tidemill::observe::Exposition;
 use tidemill::plugin::{Profile, Registry, build_crate};
-use tidemill::runtime::{Doorbell, Handlers, Runtime, Scaling, Shared, Stop};
+use tidemill::runtime::{Handlers, Runtime, Shared, Stop};
 
 use crate::harness::{Follower, Stage, ToSend, cluster, trial_plugin, wait_until};
 
@@ -29,20 +29,7 @@ fn a_newer_plugin_takes_over_and_a_broken_one_does_not() {
     let handlers = Handlers::load(&function, &registry, stage.folder()).unwrap();
     let stop = Stop::default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let exposition = Exposition::default();
-    let shared = Shared {
-        doorbell: Doorbell::new(&cluster().as_cluster(), &clock, &exposition),
-        scaling: Scaling::new(&cluster().as_cluster(), &clock, "swap"),
-        cluster: cluster().as_cluster(),
-        instance: "swap".to_owned(),
-        clock,
-        exposition,
-        status: Status::default(),
-        tracing: None,
-        limits: Default::default(),
-        notes: None,
-        can_prepare: true,
-    };
+    let shared = Shared::new(cluster().as_cluster(), "swap", clock, Exposition::default());
     let runtime = Runtime::start(vec![(function, handlers.clone())], &shared, &stop, None).unwrap();
     let follower = Follower::start(cluster(), &stage.sink);
     // The trial obeys this header, the echo does not know it.

@@ -12,9 +12,9 @@ use super::tap::tapper;
 use crate::kafka::Cluster;
 use crate::manifest::Platform;
 use crate::model::{Clock, Function, SystemClock};
-use crate::observe::{self, State, Status};
+use crate::observe::{self, State};
 use crate::plugin::Registry;
-use crate::runtime::{Doorbell, Handlers, Instance, Runtime, Scaling, Shared, Stop, Tapper};
+use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, Tapper};
 
 /// Runs functions, other ones after a manifest was changed.
 pub struct Engine {
@@ -47,19 +47,7 @@ impl Engine {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let exposition = observe::install().context("metrics")?;
-        let shared = Shared {
-            doorbell: Doorbell::new(&cluster, &clock, &exposition),
-            scaling: Scaling::new(&cluster, &clock, instance.id()),
-            cluster,
-            instance: instance.id().to_owned(),
-            clock,
-            exposition,
-            status: Status::default(),
-            tracing: None,
-            limits: Default::default(),
-            notes: None,
-            can_prepare,
-        };
+        let shared = Shared { can_prepare, ..Shared::new(cluster, instance.id(), clock, exposition) };
         Ok(Self {
             shared,
             registry: Arc::new(Registry::default()),

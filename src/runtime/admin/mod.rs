@@ -338,7 +338,7 @@ pub(crate) mod tests {
     use crate::kafka::Cluster;
     use crate::model::ManualClock;
     use crate::observe::{FunctionInfo, Meter, MeterSpec, Problems, State as FunctionState, checker};
-    use crate::runtime::{Doorbell, Scaling, Shared, Stop};
+    use crate::runtime::{Shared, Stop};
 
     /// A server that shows nothing yet.
     pub(crate) struct Running {
@@ -360,17 +360,9 @@ pub(crate) mod tests {
         let (stop, stopped) = oneshot::channel();
         let cluster = Cluster::new("127.0.0.1:9", BTreeMap::new());
         let shared = Shared {
-            doorbell: Doorbell::new(&cluster, &(clock.clone() as Arc<dyn Clock>), &exposition),
-            scaling: Scaling::new(&cluster, &(clock.clone() as Arc<dyn Clock>), "test"),
-            cluster,
-            instance: "test".to_owned(),
-            clock: clock.clone(),
-            exposition: exposition.clone(),
             status: status.clone(),
-            tracing: None,
-            limits: Default::default(),
-            notes: None,
             can_prepare: false,
+            ..Shared::new(cluster, "test", clock.clone(), exposition.clone())
         };
         let runtime = Runtime::new(&shared, &Stop::default(), None);
         let board = Board::new([]);
