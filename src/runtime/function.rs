@@ -28,8 +28,11 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// From one look at how many workers there should be to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The same where the number is always the same, and while none runs.
+/// The same where the number is always the same.
 const JOIN_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a wait for a bell lasts, which ends it: many functions may sleep.
+const ASLEEP_FOR: Duration = Duration::from_secs(3600);
 
 /// Runs one function.
 pub(super) struct Runner {
@@ -211,7 +214,7 @@ impl Runner {
         report.set_state(State::Asleep);
         tracing::info!("falls asleep: nothing has come for {:?}", self.function.scale.zero_after);
         self.shared.doorbell.watch(&self.function, &bell).context("cannot watch its topics")?;
-        while !bell.stop.wait(JOIN_EVERY) {}
+        while !bell.stop.wait(ASLEEP_FOR) {}
         self.control.crew.sleeps(None);
         self.control.crew.want(1);
         if !self.control.stop.is_set() {

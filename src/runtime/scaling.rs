@@ -49,14 +49,12 @@ struct Entries {
 }
 
 /// One function that is awake.
+#[derive(Clone)]
 struct Entry {
     id: u64,
     function: Arc<Function>,
     crew: Crew,
 }
-
-/// The same, copied, so that nobody waits for the thread.
-type Awake = (u64, Arc<Function>, Crew);
 
 /// What the thread knows of one, from sample to sample.
 struct Known {
@@ -120,21 +118,16 @@ fn run(inner: &Inner) {
     let mut trouble = None;
     loop {
         std::thread::park_timeout(DECIDE_EVERY);
-        let entries: Vec<Awake> = {
-            let entries = inner.entries();
-            let each = |entry: &Entry| (entry.id, Arc::clone(&entry.function), entry.crew.clone());
-            entries.list.iter().map(each).collect()
-        };
-        known.retain(|id, _| entries.iter().any(|(of, ..)| of == id));
-        if entries.is_empty() {
-            // With nobody awake somebody else may decide.
+        // Copied, so that nobody waits for this thread.
+        let entries = {
             let mut entries = inner.entries();
             if entries.list.is_empty() {
                 entries.is_running = false;
                 break;
             }
-            continue;
-        }
+            entries.list.clone()
+        };
+        known.retain(|id, _| entries.iter().any(|entry| entry.id == *id));
         let result = round(inner, &mut sampler, (&entries, &mut known), &mut admin);
         // The same trouble is said once.
         match result.err().map(|error| error.to_string()) {
@@ -159,15 +152,11 @@ enum ScalingError {
 fn round(
     inner: &Inner,
     sampler: &mut Sampler,
-    (entries, known): (&[Awake], &mut BTreeMap<u64, Known>),
+    (entries, known): (&[Entry], &mut BTreeMap<u64, Known>),
     admin: &mut Option<Admin>,
 ) -> Result<(), ScalingError> {
-    let admin = match admin {
-        Some(admin) => admin,
-        None => admin.insert(Admin::new(&inner.cluster)?.within(ASK_WITHIN)),
-    };
     let now = inner.clock.now().elapsed;
-    for (id, _, crew) in entries {
+    for Entry { id, crew, .. } in entries {
         let Some(known_of) = known.get_mut(id) else { continue };
         known_of.away_since = (!crew.decides()).then(|| known_of.away_since.unwrap_or(now));
         // While partitions change hands the first one is nobody's for a moment, and comes back to another worker here.
@@ -176,30 +165,31 @@ fn round(
             crew.want(1);
         }
     }
-    let entries: Vec<_> = entries.iter().filter(|(.., crew)| crew.decides()).collect();
+    let entries: Vec<_> = entries.iter().filter(|entry| entry.crew.decides()).collect();
     if entries.is_empty() {
         return Ok(());
     }
-    let targets: Vec<Target> = entries.iter().map(|(_, function, _)| Target::of(function)).collect();
-    let samples = sampler.sample(&targets)?;
-    for ((id, function, crew), sample) in entries.into_iter().zip(samples) {
-        let Ok(sample) = sample else { continue };
-        let now = inner.clock.now();
-        let known = known.entry(*id).or_insert_with(|| Known {
+    for Entry { id, function, crew } in &entries {
+        known.entry(*id).or_insert_with(|| Known {
             decider: Decider::new(function.scale, Policy::default()),
             last: None,
             others: None,
             said: crew.wanted().unwrap_or(function.workers),
             away_since: None,
         });
-        let others = match known.others {
-            Some((others, at)) if now.elapsed.saturating_sub(at) < COUNT_EVERY => others,
-            _ => {
-                let others = others(admin, &inner.own, function)?;
-                known.others = Some((others, now.elapsed));
-                others
-            }
-        };
+    }
+    let client = match admin.take() {
+        Some(client) => client,
+        None => Admin::new(&inner.cluster)?.within(ASK_WITHIN),
+    };
+    // What went wrong may be that the client knows the cluster as it was.
+    *admin = count_others(inner, &client, (&entries, known))?.then_some(client);
+    let targets: Vec<Target> = entries.iter().map(|entry| Target::of(&entry.function)).collect();
+    let samples = sampler.sample(&targets)?;
+    for (Entry { id, function, crew }, sample) in entries.into_iter().zip(samples) {
+        let (Ok(sample), Some(known)) = (sample, known.get_mut(id)) else { continue };
+        let now = inner.clock.now();
+        let Some((others, _)) = known.others else { continue };
         if let Some((at, last)) = &known.last {
             let apart = now.elapsed.saturating_sub(*at);
             let wall_ms = u64::try_from(now.wall_ms).unwrap_or(0);
@@ -227,9 +217,26 @@ fn round(
     Ok(())
 }
 
-/// Members of the function's group that are not this process's.
-fn others(admin: &Admin, own: &str, function: &Function) -> Result<u32, AdminError> {
-    let group = admin.group(&function.group)?;
-    let of_others = group.members.iter().filter(|member| !member.client_id.starts_with(own));
-    Ok(u32::try_from(of_others.count()).unwrap_or(u32::MAX))
+/// Counts the members of groups that are not this process's, where that was not done for a while. All are asked at once; of
+/// one that cannot be had the last count holds. `false`: there was such a one.
+fn count_others(
+    inner: &Inner,
+    admin: &Admin,
+    (entries, known): (&[&Entry], &mut BTreeMap<u64, Known>),
+) -> Result<bool, AdminError> {
+    let now = inner.clock.now().elapsed;
+    let is_old = |entry: &&&Entry| {
+        let counted = known.get(&entry.id).and_then(|known| known.others);
+        counted.is_none_or(|(_, at)| now.saturating_sub(at) >= COUNT_EVERY)
+    };
+    let asked: Vec<&Entry> = entries.iter().filter(is_old).copied().collect();
+    let groups: Vec<&str> = asked.iter().map(|entry| entry.function.group.as_str()).collect();
+    let found = admin.groups(&groups)?;
+    let is_well = found.iter().all(Result::is_ok);
+    for (entry, group) in asked.iter().zip(found) {
+        let (Ok(group), Some(known)) = (group, known.get_mut(&entry.id)) else { continue };
+        let others = group.members.iter().filter(|member| !member.client_id.starts_with(&inner.own));
+        known.others = Some((u32::try_from(others.count()).unwrap_or(u32::MAX), now));
+    }
+    Ok(is_well)
 }
