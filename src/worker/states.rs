@@ -408,12 +408,11 @@ impl Worker {
             let lane = lane_of(partition).filter(|_| is_heard)?;
             consumer.known_end(&lane.partition).map(|end| !is_at(lane, end))
         };
-        // Tables that each worker reads by itself are committed by nobody.
-        let shared = || self.config.function.shared_sources().map(|source| source.topic.clone());
-        let sources: Vec<String> = states.sources.iter().flat_map(|_| shared()).collect();
+        let gathered = states.sources.is_some().then_some(&*self.config.function);
         // Whoever reads the sources may be gone, with events on their way that nobody has sent on.
         let all_sent = std::cell::OnceCell::new();
-        let all_sent = || *all_sent.get_or_init(|| are_all_read(consumer, &sources));
+        let all_sent =
+            || *all_sent.get_or_init(|| gathered.map_or(Some(true), |of| are_all_read(consumer, of)));
         let is_read = |partition| {
             let lane = lane_of(partition)?;
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
@@ -646,10 +645,11 @@ impl Worker {
     }
 }
 
-/// Everything in the topics was read and committed; `None`: no broker says.
-fn are_all_read(consumer: &Consumer, topics: &[String]) -> Option<bool> {
-    for topic in topics {
-        let partitions = consumer.partitions(topic, ASK_WAIT / 2).ok()?;
+/// Everything in the sources was read and committed; `None`: no broker says. Tables that each worker reads by itself are
+/// committed by nobody.
+fn are_all_read(consumer: &Consumer, function: &Function) -> Option<bool> {
+    for source in function.shared_sources() {
+        let partitions = consumer.partitions(&source.topic, ASK_WAIT / 2).ok()?;
         for found in consumer.committed(&partitions, ASK_WAIT / 2).ok()? {
             let (first, end) = consumer.ends(&found.partition, ASK_WAIT / 2).ok()?;
             if found.offset.is_none_or(|offset| end > offset.max(first)) {
