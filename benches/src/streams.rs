@@ -19,9 +19,10 @@ pub struct Streams {
 }
 
 /// What keeps a count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     /// Streams' own choice.
+    #[value(name = "rocksdb")]
     RocksDb,
     /// Its store in the heap.
     Memory,

@@ -32,6 +32,9 @@ pub struct Args {
     /// Measure Tidemill without Kafka Streams, for a profiler
     #[arg(long)]
     pub alone: bool,
+    /// Which of Kafka Streams' stores Tidemill is measured against
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Store::RocksDb, Store::Memory])]
+    pub stores: Vec<Store>,
     #[command(flatten)]
     pub load: Load,
 }
@@ -94,8 +97,10 @@ fn contestants(session: &Session, args: &Args) -> Result<Vec<Contestant>> {
     let mut contestants = vec![Contestant::Tidemill(Tidemill::build(&function)?)];
     if !args.alone {
         let streams = Streams::build(session)?;
-        contestants.push(Contestant::Streams(streams.counting(kind, Store::RocksDb)));
-        contestants.push(Contestant::StreamsMemory(streams.counting(kind, Store::Memory)));
+        contestants.extend(args.stores.iter().map(|store| match store {
+            Store::RocksDb => Contestant::Streams(streams.counting(kind, Store::RocksDb)),
+            Store::Memory => Contestant::StreamsMemory(streams.counting(kind, Store::Memory)),
+        }));
     }
     Ok(contestants)
 }
