@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -454,6 +455,11 @@ impl Producer {
 
     /// Waits until every queued record is acknowledged or refused. `false`: not in time.
     pub fn flush(&mut self, wait: Duration) -> bool {
+        self.flush_while(wait, || true)
+    }
+
+    /// The same, and no longer than it is worth while.
+    pub fn flush_while(&mut self, wait: Duration, mut is_worth: impl FnMut() -> bool) -> bool {
         const STEP: Duration = Duration::from_millis(50);
         let mut left = wait;
         loop {
@@ -466,7 +472,7 @@ impl Producer {
                 return true;
             }
             left = left.saturating_sub(step);
-            if left.is_zero() || self.fatal.is_some() {
+            if left.is_zero() || self.fatal.is_some() || !is_worth() {
                 return false;
             }
         }
@@ -477,20 +483,25 @@ impl Producer {
         self.fatal.as_ref()
     }
 
-    /// Puts the consumer's offsets into the transaction.
-    pub fn send_offsets(&self, commits: &[Commit], consumer: &Consumer) -> Result<(), Error> {
+    /// Puts the consumer's offsets into the transaction, while other things are done: what was written is flushed
+    /// meanwhile.
+    pub fn send_offsets(&self, commits: &[Commit], consumer: &Consumer) -> Result<OffsetsOnTheWay, Error> {
         self.send_as(commits, consumer.membership()?)
     }
 
     /// The same for a group that nobody joins: what fences an earlier writer of its offsets is the transactional id
     /// alone. The broker refuses it when the group has members.
     pub fn send_offsets_of_nobody(&self, commits: &[Commit], reader: &Consumer) -> Result<(), Error> {
-        self.send_as(commits, reader.no_membership()?)
+        self.send_as(commits, reader.no_membership()?)?.wait()
     }
 
     /// On a thread of its own, since the call may not come back before the brokers do. Given up, the thread keeps this
     /// client alive until then; what it put into the transaction ends with it, when the next producer fences this one.
-    fn send_as(&self, commits: &[Commit], membership: ConsumerGroupMetadata) -> Result<(), Error> {
+    fn send_as(
+        &self,
+        commits: &[Commit],
+        membership: ConsumerGroupMetadata,
+    ) -> Result<OffsetsOnTheWay, Error> {
         let list = partition::commit_list(commits)?;
         let base = Arc::clone(&self.base);
         let (tell, told) = std::sync::mpsc::channel();
@@ -501,10 +512,7 @@ impl Producer {
         };
         let thread = std::thread::Builder::new().name("offsets".to_owned()).spawn(send);
         thread.map_err(|error| Error::Away(format!("no thread can be started: {error}")))?;
-        match told.recv_timeout(COMMIT_WAIT) {
-            Ok(result) => result.map_err(of_safe),
-            Err(_) => Err(Error::Fatal("the group's coordinator does not take offsets".to_owned())),
-        }
+        Ok(OffsetsOnTheWay { told, until: Instant::now() + COMMIT_WAIT, result: None })
     }
 
     /// Commits the transaction. Everything must be flushed. An error that says neither "abort" nor
@@ -537,6 +545,36 @@ impl Producer {
         });
         self.refusals.clear();
         result
+    }
+}
+
+/// Offsets on their way into a transaction.
+pub struct OffsetsOnTheWay {
+    told: Receiver<Result<(), KafkaError>>,
+    until: Instant,
+    result: Option<Result<(), KafkaError>>,
+}
+
+impl OffsetsOnTheWay {
+    /// They were refused, or could not be brought.
+    pub fn have_failed(&mut self) -> bool {
+        if self.result.is_none() {
+            self.result = self.told.try_recv().ok();
+        }
+        matches!(self.result, Some(Err(_))) || self.left().is_zero()
+    }
+
+    /// Waits until the group's coordinator has taken them.
+    pub fn wait(self) -> Result<(), Error> {
+        let left = self.left();
+        match self.result.map_or_else(|| self.told.recv_timeout(left), Ok) {
+            Ok(result) => result.map_err(of_safe),
+            Err(_) => Err(Error::Fatal("the group's coordinator does not take offsets".to_owned())),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 }
 

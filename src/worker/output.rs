@@ -12,8 +12,6 @@ use crate::pipeline::{OutRecord, Target, Writer};
 
 /// How long a flush may take before the cut is given up.
 const FLUSH_WAIT: Duration = Duration::from_secs(30);
-/// Long enough for the client to begin to send what is queued.
-const FLUSH_BEGIN: Duration = Duration::from_millis(1);
 /// How long reports are waited for when the cut has failed already.
 const FLUSH_ANYWAY: Duration = Duration::from_millis(100);
 
@@ -295,15 +293,17 @@ impl Outputs {
         if let Some(error) = self.begin_error.take() {
             return Err(error);
         }
-        // Outputs are on their way to the broker while the offsets are, which takes two of its answers.
-        let sent = if self.is_exactly_once {
-            self.producer.flush(FLUSH_BEGIN);
-            self.producer.send_offsets(commits, consumer)
-        } else {
-            Ok(())
-        };
-        // What was refused names its culprit, whatever else failed because of it.
-        let is_flushed = self.producer.flush(if sent.is_ok() { FLUSH_WAIT } else { FLUSH_ANYWAY });
+        // Outputs are on their way to the broker while the offsets are, which takes two of its answers. What was refused
+        // names its culprit, whatever else failed because of it.
+        let (sent, is_flushed) =
+            match self.is_exactly_once.then(|| self.producer.send_offsets(commits, consumer)) {
+                None => (Ok(()), self.producer.flush(FLUSH_WAIT)),
+                Some(Err(error)) => (Err(error), self.producer.flush(FLUSH_ANYWAY)),
+                Some(Ok(mut offsets)) => {
+                    let is_flushed = self.producer.flush_while(FLUSH_WAIT, || !offsets.have_failed());
+                    (offsets.wait(), is_flushed)
+                }
+            };
         if let Some(error) = self.producer.fatal() {
             return Err(error.clone());
         }
