@@ -607,6 +607,11 @@ impl Windows {
         Placed::In { missed: 0 }
     }
 
+    /// An entry that may be written at any time: it says what the others are entries of, and nothing new.
+    pub fn heading(&self) -> (&'static [u8], &[u8]) {
+        (entry::SHAPE, self.shape.as_bytes())
+    }
+
     /// What the cut is to write, entry by entry: `None` where one is gone.
     pub fn changes(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
         if self.is_dirty() && !self.is_shape_written {

@@ -40,12 +40,14 @@ pub struct CutPace {
     opened: Duration,
     last_end: Duration,
     last_took: Duration,
+    /// When something came that the last cut had sent on.
+    came_back: Option<Duration>,
 }
 
 impl CutPace {
     /// Cuts at most `interval` apart.
     pub fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, opened: now, last_end: now, last_took: Duration::ZERO }
+        Self { interval, opened: now, last_end: now, last_took: Duration::ZERO, came_back: None }
     }
 
     /// A cut ended now and took so long.
@@ -53,6 +55,12 @@ impl CutPace {
         self.opened = now;
         self.last_end = now;
         self.last_took = took;
+        self.came_back = None;
+    }
+
+    /// Something came that was sent on in an earlier cut: it has waited for one already.
+    pub fn came_back(&mut self, now: Duration) {
+        self.came_back.get_or_insert(now);
     }
 
     /// How long what is open has been so.
@@ -67,9 +75,12 @@ impl CutPace {
 
     /// How long until a cut is due: at the interval while records keep coming; with nothing left to read at
     /// once, but from cut to cut no sooner than twice the last one's duration, so that commits never take most of the time.
+    /// What came back after an earlier cut waits only for others that did: a quarter of that duration.
     pub fn wait(&self, now: Duration, is_drained: bool) -> Duration {
         let due = if is_drained {
-            self.last_end + self.last_took.min(self.interval)
+            let rest = self.last_took.min(self.interval);
+            let back = self.came_back.map_or(Duration::MAX, |at| at + rest / 4);
+            back.min(self.last_end + rest)
         } else {
             self.opened + self.interval
         };
@@ -93,6 +104,15 @@ mod tests {
         assert_eq!(pace.wait(55 * MS, true), 5 * MS);
         assert_eq!(pace.wait(60 * MS, false), 90 * MS);
         assert_eq!(pace.wait(200 * MS, false), Duration::ZERO);
+        pace.came_back(52 * MS);
+        pace.came_back(54 * MS);
+        assert_eq!(
+            pace.wait(52 * MS, true),
+            10 * MS / 4,
+            "what has waited for a cut waits little for the next"
+        );
+        pace.cut(60 * MS, 10 * MS);
+        assert_eq!(pace.wait(60 * MS, true), 10 * MS);
         pace.begin(500 * MS);
         assert_eq!(pace.wait(500 * MS, true), Duration::ZERO, "after a rest the first event is cut at once");
         assert_eq!(pace.wait(500 * MS, false), 100 * MS);

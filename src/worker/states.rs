@@ -49,6 +49,8 @@ struct State {
     deaths: BTreeMap<i64, u32>,
     /// Those that are counted, and the count is not yet committed.
     counted: Vec<i64>,
+    /// Something was written to its topic since the last cut.
+    is_open: bool,
     /// Nothing has come since it was taken over: what its owner before expected, if nothing came, as event time and the
     /// wall clock at which it comes to that.
     expected: Option<(i64, i64)>,
@@ -188,6 +190,7 @@ impl States {
             wall_ms: now.wall_ms,
             deaths,
             counted: Vec::new(),
+            is_open: false,
             expected,
         });
     }
@@ -261,6 +264,15 @@ impl States {
         }
     }
 
+    /// Headings of partitions whose state the next cut writes, once a cut.
+    fn begin_writing(&mut self, mut each: impl FnMut(i32, &[u8], &[u8])) {
+        for state in self.states.iter_mut().filter(|state| !state.is_open && state.windows.is_dirty()) {
+            state.is_open = true;
+            let (key, value) = state.windows.heading();
+            each(state.partition, key, value);
+        }
+    }
+
     /// Partitions whose state the next cut writes.
     pub fn dirty(&self) -> impl Iterator<Item = i32> {
         self.states.iter().filter(|state| state.windows.is_dirty()).map(|state| state.partition)
@@ -268,7 +280,10 @@ impl States {
 
     /// The cut is committed.
     pub fn committed(&mut self) -> Result<(), Stopped> {
-        self.states.iter_mut().for_each(|state| state.windows.committed());
+        for state in &mut self.states {
+            state.windows.committed();
+            state.is_open = false;
+        }
         let bytes = self.bytes();
         match bytes > self.max_bytes {
             true => Err(Stopped::StateFull { bytes, max_bytes: self.max_bytes, held_by: self.slowest() }),
@@ -289,7 +304,7 @@ impl States {
         for state in &mut self.states {
             state.windows.rolled_back();
             state.again_at.clear();
-            (state.idle, state.expected) = (None, None);
+            (state.idle, state.expected, state.is_open) = (None, None, false);
         }
     }
 
@@ -596,6 +611,18 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Begins to write where the next cut writes state, well before it: a partition's first record waits until the
+    /// broker has taken the partition into the transaction.
+    pub(super) fn open_state(&mut self) {
+        let Some(states) = &mut self.states else { return };
+        let (lanes, outputs, topic) = (&mut self.lanes, &mut self.outputs, &states.topic);
+        let topic = topic.clone();
+        states.begin_writing(|partition, key, value| {
+            let Some(lane) = lanes.find(&topic, partition) else { return };
+            outputs.write_state(partition, Origin::of_no_record(lane.track.lane), (key, Some(value)));
+        });
     }
 
     /// Writes what the state has that is not in its topic, and notes where event time stands.

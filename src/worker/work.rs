@@ -26,6 +26,8 @@ struct Tally {
     last: (u16, i64),
     bytes: u64,
     records: u64,
+    /// Some had been sent on to the stitch topic.
+    has_stitched: bool,
 }
 
 impl Tally {
@@ -71,6 +73,7 @@ impl Worker {
         if let Some(threads) = &mut self.threads {
             threads.flush();
         }
+        self.open_state();
         self.outputs.serve();
         Ok(())
     }
@@ -99,6 +102,9 @@ impl Worker {
         let took = now.elapsed.saturating_sub(began.elapsed);
         if left == 0 {
             self.stride.took(took);
+        }
+        if tally.has_stitched {
+            self.pace.came_back(now.elapsed);
         }
         let calls = tally.called + tally.skipped;
         if calls > 0 {
@@ -227,6 +233,7 @@ impl Worker {
         };
         let has_given = !self.pipeline.given().is_plain();
         tally.took(&record);
+        tally.has_stitched |= self.pipeline.is_stitch(source);
         tally.last = (lane.track.lane, record.offset);
         lane.track.read_to = record.offset + 1;
         self.meter.consumed();
