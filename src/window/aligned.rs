@@ -1,6 +1,6 @@
 //! Tumbling and hopping windows: `[start, end)`, starts at multiples of the advance, before the epoch too.
 
-use super::{Arrival, Held, Placed, Taken, Window, Windows, look_again, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows};
 
 /// First and last start of the windows that hold `time`, of the given size and advance.
 fn starts(time: i64, (size, advance): (i64, i64)) -> (i64, i64) {
@@ -28,12 +28,13 @@ impl Windows {
         if start > last {
             return Placed::Late;
         }
-        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let place = self.keys.touch(arrival.key);
+        let (_, held) = self.keys.held_mut(place);
         if self.rules.keeps {
             let belongs = self.rules.first_open(arrival.place.time_ms, closed);
-            owner.held.keep(arrival).belongs = belongs;
+            held.keep(arrival).belongs = belongs;
         }
-        let Held { windows, events, .. } = &mut owner.held;
+        let Held { windows, events, .. } = held;
         let mut is_new = false;
         while start <= last {
             let at = windows.partition_point(|window| window.start < start);
@@ -49,7 +50,7 @@ impl Windows {
             start += advance;
         }
         if is_new {
-            look_again(&mut self.due, &self.rules, (&key, owner));
+            self.look_again(place);
         }
         Placed::In { missed }
     }

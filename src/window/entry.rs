@@ -303,12 +303,10 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Damaged> {
 pub(super) fn difference(
     key: &[u8],
     before: &Held,
-    after: Option<&Held>,
+    after: &Held,
     buffers: &mut Buffers,
     each: &mut impl FnMut(&[u8], Option<&[u8]>),
 ) {
-    let nothing = Held::default();
-    let after = after.unwrap_or(&nothing);
     differ(
         &before.windows,
         &after.windows,

@@ -17,6 +17,7 @@
 mod aligned;
 mod cell;
 mod entry;
+mod keys;
 mod open;
 mod own;
 mod pending;
@@ -27,15 +28,13 @@ mod sliding;
 mod stitch;
 mod view;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 pub use cell::{Cell, Field, Number, Place};
 pub use entry::{Damaged, Entry};
-use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
+use keys::Keys;
 pub use open::OpenWindow;
 use own::{ClockTimers, Own};
 use pending::{Orphans, Waiting};
@@ -44,6 +43,8 @@ pub use progress::{Part, Progress};
 use result::Span;
 pub use result::{Fired, Members, Why};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
 pub use view::{KeptValue, Open};
 
 use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowSpec};
@@ -56,9 +57,6 @@ pub const FORGOTTEN: &[u8] = entry::SHAPE;
 
 /// No deadline.
 const NEVER: i64 = i64::MAX;
-
-/// What is roughly taken by a key and by a window besides what they hold, in bytes.
-const KEY_OVERHEAD: usize = 160;
 
 /// One event, as windows see it.
 #[derive(Debug, Clone, Copy)]
@@ -148,9 +146,9 @@ impl Kept {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Held {
     /// By start. Sliding windows and stitches are made of their events.
-    windows: Vec<Window>,
+    windows: SmallVec<[Window; 1]>,
     /// By place.
-    events: Vec<Kept>,
+    events: ThinVec<Kept>,
     /// What else there is of it; `None`: nothing.
     own: Option<Box<Own>>,
 }
@@ -175,8 +173,9 @@ impl Held {
 
     fn bytes(&self) -> usize {
         let of_cell = |cell: &Cell| size_of::<Cell>() + cell.heap_bytes();
-        let of_window =
-            |window: &Window| size_of::<Window>() + window.cells.iter().map(of_cell).sum::<usize>();
+        let of_window = |window: &Window| window.cells.iter().map(of_cell).sum::<usize>();
+        // The first one stands with its key.
+        let others = self.windows.len().saturating_sub(1) * size_of::<Window>();
         let of_field = |field: &Option<Field>| match field {
             Some(Field::Json(json)) => json.len(),
             _ => 0,
@@ -187,18 +186,10 @@ impl Held {
         };
         let of_own = self.own.as_ref().map_or(0, |own| own.bytes());
         of_own
+            + others
             + self.windows.iter().map(of_window).sum::<usize>()
             + self.events.iter().map(of_event).sum::<usize>()
     }
-}
-
-#[derive(Debug)]
-struct Owner {
-    held: Held,
-    /// No window of this key closes before this watermark, and here somebody looks.
-    look_at: i64,
-    /// What it held when the last cut was committed stands in `touched`.
-    is_touched: bool,
 }
 
 /// The spec, in the units of the work.
@@ -295,7 +286,7 @@ impl Rules {
         &self,
         key: &[u8],
         window: &mut Window,
-        events: &mut Vec<Kept>,
+        events: &mut ThinVec<Kept>,
         results: &mut Taken<'_>,
     ) -> bool {
         let why = match (self.kind, self.fire) {
@@ -340,9 +331,7 @@ impl Window {
 /// The open windows of one lane.
 pub struct Windows {
     rules: Rules,
-    keys: HashMap<Key, Owner>,
-    /// When somebody looks at a key: no later than its first window closes.
-    due: BTreeSet<(i64, Key)>,
+    keys: Keys,
     /// Timers by the wall clock.
     clock_timers: ClockTimers,
     /// Of values and timers; each is held once.
@@ -350,8 +339,6 @@ pub struct Windows {
     /// How long a value is kept that says nothing of it, in milliseconds; `None`: for ever.
     ttl: Option<i64>,
     watermark_ms: i64,
-    /// What keys held when the last cut was committed, of those that were touched since.
-    touched: Vec<(Key, Held)>,
     committed_watermark_ms: i64,
     /// As of the last cut.
     bytes: usize,
@@ -376,13 +363,11 @@ impl Windows {
     pub fn new(spec: &WindowSpec, watermark_ms: i64) -> Self {
         Self {
             rules: Rules::new(spec),
-            keys: HashMap::new(),
-            due: BTreeSet::new(),
+            keys: Keys::default(),
             clock_timers: ClockTimers::new(),
             names: Vec::new(),
             ttl: spec.state.as_ref().and_then(|state| state.ttl).map(ms),
             watermark_ms,
-            touched: Vec::new(),
             committed_watermark_ms: watermark_ms,
             bytes: 0,
             shape: shape(spec),
@@ -404,19 +389,19 @@ impl Windows {
 
     /// The watermark at which the next window may close; `None`: nothing waits for time.
     pub fn next_deadline_ms(&self) -> Option<i64> {
-        self.due.first().map(|(deadline, _)| *deadline)
+        self.keys.next_deadline()
     }
 
     /// The watermark has passed the end of a window that has not given its result: [`Windows::close_next`] comes
     /// before the next event.
     #[inline]
     pub fn is_due(&self) -> bool {
-        self.due.first().is_some_and(|(deadline, _)| *deadline <= self.watermark_ms)
+        self.keys.next_deadline().is_some_and(|deadline| deadline <= self.watermark_ms)
     }
 
     /// A cut has something to write.
     pub fn is_dirty(&self) -> bool {
-        !self.touched.is_empty() || self.is_progress_dirty || self.waiting.is_dirty()
+        self.keys.is_touched() || self.is_progress_dirty || self.waiting.is_dirty()
     }
 
     /// What is open takes about so many bytes, as of the last cut.
@@ -560,40 +545,38 @@ impl Windows {
 
     /// Which timers fire too, and whose they are.
     fn close_first(&mut self, results: &mut Taken<'_>) -> Option<(Key, Vec<own::Timer>)> {
-        let (deadline, key) = self.due.pop_first()?;
-        let owner = self.keys.get_mut(&key)?;
-        owner.look_at = NEVER;
-        let mut timers = Vec::new();
+        let (at, deadline) = self.keys.pop_due()?;
+        let mut fired = None;
         let rules = &self.rules;
         // A session may have grown since somebody said when to look.
-        if rules.next_look(&owner.held) <= deadline {
-            let (_, owner) = touch(&mut self.keys, &mut self.touched, &key);
-            let (held, rules) = (&mut owner.held, &self.rules);
+        if rules.next_look(self.keys.held(at)) <= deadline {
+            self.keys.touch_at(at);
+            let (key, held) = self.keys.held_mut(at);
             match rules.kind {
-                Kind::Sliding { .. } => sliding::close(&key, &mut held.events, deadline, rules, results),
+                Kind::Sliding { .. } => sliding::close(key, &mut held.events, deadline, rules, results),
                 Kind::Stitch { within } => {
-                    stitch::close(&key, held, (within, deadline), rules, results);
+                    stitch::close(key, held, (within, deadline), rules, results);
                 }
-                _ => close_windows(&key, held, deadline, rules, results),
+                _ => close_windows(key, held, deadline, rules, results),
             }
-            timers = held.take_due(deadline);
+            let timers = held.take_due(deadline);
+            fired = (!timers.is_empty()).then(|| (Key::clone(key), timers));
         }
-        self.look_again(&key);
-        Some((key, timers))
+        self.look_again(at);
+        fired
     }
 
-    fn look_again(&mut self, key: &Key) {
-        if let Some(owner) = self.keys.get_mut(key) {
-            look_again(&mut self.due, &self.rules, (key, owner));
-        }
+    fn look_again(&mut self, at: keys::At) {
+        self.keys.look_by(at, self.rules.next_look(self.keys.held(at)));
     }
 
     fn add_to_count(&mut self, arrival: &Arrival<'_>, results: &mut Taken<'_>) -> Placed {
-        let (_, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let at = self.keys.touch(arrival.key);
+        let (_, held) = self.keys.held_mut(at);
         if self.rules.keeps {
-            owner.held.keep(arrival);
+            held.keep(arrival);
         }
-        let Held { windows, events, .. } = &mut owner.held;
+        let Held { windows, events, .. } = held;
         let time = arrival.place.time_ms;
         if windows.is_empty() {
             windows.push(Window::new(time, time, &self.rules));
@@ -625,8 +608,8 @@ impl Windows {
         self.waiting.changes(|number, before, after| {
             entry::pending(number, (before, after), &mut buffers, &mut each);
         });
-        for (key, before) in &self.touched {
-            let after = self.keys.get(key).map(|owner| &owner.held);
+        for (at, before) in self.keys.touched() {
+            let (key, after) = (self.keys.key(at), self.keys.held(at));
             entry::difference(key, before, after, &mut buffers, &mut each);
         }
     }
@@ -638,33 +621,33 @@ impl Windows {
             self.committed_progress.clone_from(&self.progress);
         }
         self.waiting.committed();
-        for (key, before) in self.touched.drain(..) {
-            let Some(owner) = self.keys.get_mut(&key) else { continue };
-            owner.is_touched = false;
-            let overhead = |held: &Held| if held.is_empty() { 0 } else { KEY_OVERHEAD + key.len() };
-            self.bytes += owner.held.bytes() + overhead(&owner.held);
-            self.bytes = self.bytes.saturating_sub(before.bytes() + overhead(&before));
-            if owner.held.is_empty() {
-                forget(&mut self.keys, &mut self.due, key);
+        let mut touched = self.keys.take_touched();
+        for (at, before) in touched.drain(..) {
+            let (key, after) = (self.keys.key(at), self.keys.held(at));
+            self.bytes += bytes_of(key, after);
+            self.bytes = self.bytes.saturating_sub(bytes_of(key, &before));
+            if after.is_empty() {
+                self.keys.forget(at);
             }
         }
+        self.keys.give_back(touched);
         self.committed_watermark_ms = self.watermark_ms;
     }
 
     /// Everything is again as the last cut left it.
     pub fn rolled_back(&mut self) {
-        for (key, before) in std::mem::take(&mut self.touched) {
-            let Some(owner) = self.keys.get_mut(&key) else { continue };
-            owner.is_touched = false;
+        for (at, before) in self.keys.take_touched() {
             let is_empty = before.is_empty();
-            let (own, after) = (before.own.clone(), std::mem::replace(&mut owner.held, before).own);
+            let (key, held) = self.keys.held_mut(at);
+            let (own, after) = (before.own.clone(), std::mem::replace(held, before).own);
             if own != after {
+                let key = Key::clone(key);
                 self.index_clock_timers(&key, (after.as_deref(), own.as_deref()));
             }
             if is_empty {
-                forget(&mut self.keys, &mut self.due, key);
+                self.keys.forget(at);
             } else {
-                self.look_again(&key);
+                self.look_again(at);
             }
         }
         self.waiting.rolled_back();
@@ -691,7 +674,6 @@ impl Windows {
     /// Everything that was read so far was given up.
     fn forget_all(&mut self) {
         self.keys.clear();
-        self.due.clear();
         self.clock_timers.clear();
         self.waiting = Waiting::default();
         self.orphans.clear();
@@ -732,14 +714,10 @@ impl Windows {
             return Ok(());
         }
         let entry = Entry::read(key, value)?;
-        let name: Key = entry.key.into();
-        if !self.keys.contains_key(&name) {
-            let held = Held::default();
-            self.keys.insert(Key::clone(&name), Owner { held, look_at: NEVER, is_touched: false });
-        }
         let own = entry.own_name().map(|own| self.name(own));
-        let Some(owner) = self.keys.get_mut(&name) else { return Ok(()) };
-        entry.put_into(&mut owner.held, own, self.rules.ops.len())
+        let aggregates = self.rules.ops.len();
+        let held = self.keys.restore(entry.key);
+        entry.put_into(held, own, aggregates)
     }
 
     /// All entries are restored. An error: one that counts cannot be read.
@@ -748,64 +726,25 @@ impl Windows {
             return Err(damaged);
         }
         self.waiting.restored(std::mem::take(&mut self.orphans));
-        self.keys.retain(|_, owner| !owner.held.is_empty());
-        let keys: Vec<Key> = self.keys.keys().cloned().collect();
-        for (key, owner) in &self.keys {
-            let timers = owner.held.own.as_deref().into_iter().flat_map(Own::clock_timers);
+        for at in self.keys.places() {
+            if self.keys.held(at).is_empty() {
+                self.keys.forget(at);
+            } else {
+                self.look_again(at);
+            }
+        }
+        for (key, held) in self.keys.iter() {
+            let timers = held.own.as_deref().into_iter().flat_map(Own::clock_timers);
             self.clock_timers.extend(timers.map(|(at, name)| (at, Key::clone(key), Arc::clone(name))));
         }
-        self.bytes = self.keys.iter().map(|(key, owner)| KEY_OVERHEAD + key.len() + owner.held.bytes()).sum();
-        keys.iter().for_each(|key| self.look_again(key));
+        self.bytes = self.keys.iter().map(|(key, held)| bytes_of(key, held)).sum();
         Ok(())
     }
 }
 
-/// The owner of `key`, about to change, with its name.
-#[inline]
-fn touch<'w>(
-    keys: &'w mut HashMap<Key, Owner>,
-    touched: &mut Vec<(Key, Held)>,
-    key: &[u8],
-) -> (Key, &'w mut Owner) {
-    match keys.entry_ref(key) {
-        EntryRef::Occupied(entry) => {
-            let name = Key::clone(entry.key());
-            let owner = entry.into_mut();
-            if !owner.is_touched {
-                owner.is_touched = true;
-                touched.push((Key::clone(&name), owner.held.clone()));
-            }
-            (name, owner)
-        }
-        EntryRef::Vacant(entry) => {
-            let entry = entry.insert_entry(Owner { held: Held::default(), look_at: NEVER, is_touched: true });
-            let name = Key::clone(entry.key());
-            touched.push((Key::clone(&name), Held::default()));
-            (name, entry.into_mut())
-        }
-    }
-}
-
-/// Somebody looks at a key when its next window closes.
-#[inline]
-fn look_again(due: &mut BTreeSet<(i64, Key)>, rules: &Rules, (key, owner): (&Key, &mut Owner)) {
-    let next = rules.next_look(&owner.held);
-    if next < owner.look_at {
-        if owner.look_at != NEVER {
-            due.remove(&(owner.look_at, Key::clone(key)));
-        }
-        owner.look_at = next;
-        due.insert((next, Key::clone(key)));
-    }
-}
-
-/// A key that holds nothing is nobody's.
-fn forget(keys: &mut HashMap<Key, Owner>, due: &mut BTreeSet<(i64, Key)>, key: Key) {
-    if let Some(owner) = keys.remove(&key)
-        && owner.look_at != NEVER
-    {
-        due.remove(&(owner.look_at, key));
-    }
+/// What a key takes, roughly, with what it holds.
+fn bytes_of(key: &Key, held: &Held) -> usize {
+    if held.is_empty() { 0 } else { keys::OVERHEAD + key.len() + held.bytes() }
 }
 
 /// Closes the windows whose deadline has come, in order.

@@ -20,7 +20,7 @@ impl Windows {
             let open = self.open_of(key).into_iter();
             open.map(move |open| OpenWindow { key, bounds: open.bounds, closes_at_ms: open.closes_at_ms })
         };
-        let mut open: Vec<_> = self.keys.keys().flat_map(|key| of_key(&**key)).collect();
+        let mut open: Vec<_> = self.keys.iter().flat_map(|(key, _)| of_key(&**key)).collect();
         open.sort_by_key(|open| (open.key, open.bounds));
         open.dedup();
         open

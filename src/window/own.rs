@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Held, Key, Kind, NEVER, Results, Windows, look_again, touch};
+use super::{Held, Key, Kind, NEVER, Results, Windows};
 use crate::model::{At, Effect, Fire};
 
 /// What a handler keeps under a name.
@@ -177,11 +177,12 @@ impl Windows {
                 self.waiting.cancel(key, &name);
             }
             let is_nothing = matches!(effect, Effect::Delete { .. } | Effect::Cancel { .. });
-            if is_nothing && self.keys.get(key).is_none_or(|owner| owner.held.own.is_none()) {
+            if is_nothing && self.keys.get(key).is_none_or(|held| held.own.is_none()) {
                 continue;
             }
-            let (key, owner) = touch(&mut self.keys, &mut self.touched, key);
-            let own = owner.held.own_mut();
+            let place = self.keys.touch(key);
+            let (key, held) = self.keys.held_mut(place);
+            let own = held.own_mut();
             match effect {
                 Effect::Put { value, ttl, .. } => {
                     let ttl = ttl.map(super::ms).or(self.ttl);
@@ -192,23 +193,24 @@ impl Windows {
                 Effect::Delete { .. } => own.set_value(name, None),
                 Effect::Timer { at, .. } => {
                     let before = own.set_timer(Arc::clone(&name), Some(at));
-                    index(&mut self.clock_timers, (&key, &name), (before, Some(at)));
+                    index(&mut self.clock_timers, (key, &name), (before, Some(at)));
                 }
                 Effect::Cancel { .. } => {
                     let before = own.set_timer(Arc::clone(&name), None);
-                    index(&mut self.clock_timers, (&key, &name), (before, None));
+                    index(&mut self.clock_timers, (key, &name), (before, None));
                 }
             }
-            owner.held.tidy_own();
-            look_again(&mut self.due, &self.rules, (&key, owner));
+            held.tidy_own();
+            self.look_again(place);
         }
     }
 
     /// The newest row of a table for a key; `None`: it is deleted. Results of stitches that waited for it go to `results`.
     pub fn set_row(&mut self, (source, key): (u16, &[u8]), row: Option<&[u8]>, results: &mut Results<'_>) {
-        let (_, owner) = touch(&mut self.keys, &mut self.touched, key);
-        owner.held.own_mut().set_row(source, row.map(Bytes::copy_from_slice));
-        owner.held.tidy_own();
+        let place = self.keys.touch(key);
+        let (_, held) = self.keys.held_mut(place);
+        held.own_mut().set_row(source, row.map(Bytes::copy_from_slice));
+        held.tidy_own();
         let is_waited_for = self.rules.fire == Fire::Complete && self.rules.stitch.need.contains(&source);
         if let Kind::Stitch { within } = self.rules.kind
             && is_waited_for
@@ -220,17 +222,17 @@ impl Windows {
 
     /// What a key has under a name.
     pub fn value(&self, key: &[u8], name: &str) -> Option<&[u8]> {
-        self.keys.get(key)?.held.own.as_ref()?.value(name)
+        self.keys.get(key)?.own.as_ref()?.value(name)
     }
 
     /// What a table has for a key.
     pub fn row(&self, key: &[u8], source: u16) -> Option<&[u8]> {
-        self.keys.get(key)?.held.own.as_ref()?.row(source)
+        self.keys.get(key)?.own.as_ref()?.row(source)
     }
 
     /// Timers of a key that have not fired, by name.
     pub fn timers(&self, key: &[u8]) -> impl Iterator<Item = (&str, At)> {
-        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
+        let own = self.keys.get(key).and_then(|held| held.own.as_ref());
         own.into_iter().flat_map(|own| own.timers.iter().map(|timer| (&*timer.name, timer.at)))
     }
 
@@ -245,9 +247,10 @@ impl Windows {
             return false;
         }
         let Some((at, key, name)) = self.clock_timers.pop_first() else { return false };
-        let (_, owner) = touch(&mut self.keys, &mut self.touched, &key);
-        owner.held.own_mut().set_timer(Arc::clone(&name), None);
-        owner.held.tidy_own();
+        let place = self.keys.touch(&key);
+        let (_, held) = self.keys.held_mut(place);
+        held.own_mut().set_timer(Arc::clone(&name), None);
+        held.tidy_own();
         self.waiting.push_timer(&key, &Timer { name, at: At::Clock(at) });
         true
     }

@@ -1,6 +1,6 @@
 //! Sessions: events of a key no further apart than the gap. One that comes between two joins them.
 
-use super::{Arrival, Held, Placed, Taken, Window, Windows, look_again, touch};
+use super::{Arrival, Held, Placed, Taken, Window, Windows};
 
 impl Windows {
     pub(super) fn add_to_session(
@@ -17,20 +17,22 @@ impl Windows {
             let is_in_reach = window.start.saturating_sub(gap) <= time && time <= window.end + gap;
             is_in_reach && rules.deadline(window.end) > lane_ms
         };
-        let found = self.keys.get(arrival.key).map(|owner| &owner.held);
+        let found = self.keys.get(arrival.key);
         let has_open = |held: &Held| held.windows.iter().any(|window| is_near(window) && is_open(window.end));
         // What is joined to an open session is as young as that.
         if !found.is_some_and(has_open) && !is_open(time) {
             return Placed::Late;
         }
         // It joins those too that only its own source partition is beyond: sessions of a key have no time in common.
-        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let place = self.keys.touch(arrival.key);
+        let (_, held) = self.keys.held_mut(place);
         if rules.keeps {
-            owner.held.keep(arrival);
+            held.keep(arrival);
         }
-        let Held { windows, events, .. } = &mut owner.held;
+        let Held { windows, events, .. } = held;
         let mut joined: Option<Window> = None;
-        for window in windows.extract_if(.., |window| is_near(window)) {
+        while let Some(at) = windows.iter().position(is_near) {
+            let window = windows.remove(at);
             match &mut joined {
                 None => joined = Some(window),
                 Some(earlier) => earlier.join(window),
@@ -44,7 +46,7 @@ impl Windows {
             windows.reserve_exact(1);
             windows.insert(at, session);
         }
-        look_again(&mut self.due, rules, (&key, owner));
+        self.look_again(place);
         Placed::In { missed: 0 }
     }
 }

@@ -1,9 +1,10 @@
 //! Sliding windows: for each event those of its key in the last `size`, `[t - size, t]`, both in. Events of one time share
 //! the window that ends with them. What is kept are the events; a window is made of them when it gives its result.
 
-use super::{Arrival, Kept, Kind, Members, Place, Placed, Rules, Taken, Window, Windows, look_again, touch};
+use super::{Arrival, Kept, Kind, Members, Place, Placed, Rules, Taken, Window, Windows};
 use crate::model::{AfterFire, Fire};
 use crate::window::Why;
+use thin_vec::ThinVec;
 
 impl Windows {
     pub(super) fn add_sliding(
@@ -20,11 +21,12 @@ impl Windows {
             return Placed::Late;
         }
         let has_missed = is_closed(time);
-        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
+        let place = self.keys.touch(arrival.key);
+        let (_, held) = self.keys.held_mut(place);
         let belongs = self.rules.first_open(time, closed);
-        let kept = owner.held.keep(arrival);
+        let kept = held.keep(arrival);
         (kept.is_done, kept.belongs) = (has_missed || self.rules.fire != Fire::Close, belongs);
-        let events = &mut owner.held.events;
+        let events = &mut held.events;
         match self.rules.fire {
             Fire::Close | Fire::Complete => {}
             Fire::Update => {
@@ -47,7 +49,7 @@ impl Windows {
                 }
             }
         }
-        look_again(&mut self.due, &self.rules, (&key, owner));
+        self.look_again(place);
         Placed::In { missed: u32::from(has_missed) }
     }
 }
@@ -92,7 +94,7 @@ pub(super) fn next_look(events: &[Kept], rules: &Rules) -> Option<i64> {
 /// Closes the windows whose deadline has come, in order.
 pub(super) fn close(
     key: &[u8],
-    events: &mut Vec<Kept>,
+    events: &mut ThinVec<Kept>,
     deadline: i64,
     rules: &Rules,
     results: &mut Taken<'_>,

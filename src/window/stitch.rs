@@ -3,9 +3,7 @@
 //! stitch is what its events are. It may need a row of a table too, which is none of its events: it is there or not when
 //! the stitch is looked at.
 
-use super::{
-    Arrival, Held, Kept, Members, Own, Place, Placed, Rules, Span, Taken, Windows, look_again, touch,
-};
+use super::{Arrival, Held, Kept, Members, Own, Place, Placed, Rules, Span, Taken, Windows};
 use crate::model::{Fire, Repeat};
 use crate::window::{Fired, Why};
 
@@ -31,8 +29,9 @@ impl Windows {
         if rules.deadline(end(time)) <= closed {
             return Placed::Late;
         }
-        let (key, owner) = touch(&mut self.keys, &mut self.touched, arrival.key);
-        let events = &mut owner.held.events;
+        let at = self.keys.touch(arrival.key);
+        let (key, held) = self.keys.held_mut(at);
+        let events = &mut held.events;
         let stitches = stitches(events);
         let takes = |stitch: &&Stitch| {
             let (first, last) = (stitch.first.min(time), stitch.last.max(time));
@@ -54,19 +53,20 @@ impl Windows {
             }
             events.remove(other);
         }
-        owner.held.keep(arrival).belongs = number;
+        held.keep(arrival).belongs = number;
         if rules.fire == Fire::Complete {
-            complete(&key, &mut owner.held, (within, Some(number)), rules, results);
+            complete(key, held, (within, Some(number)), rules, results);
         }
-        look_again(&mut self.due, rules, (&key, owner));
+        self.look_again(at);
         Placed::In { missed: 0 }
     }
 
     /// A row has come: stitches that lacked nothing else are complete.
     pub(super) fn complete_stitches(&mut self, key: &[u8], within: i64, results: &mut Taken<'_>) {
-        let (key, owner) = touch(&mut self.keys, &mut self.touched, key);
-        complete(&key, &mut owner.held, (within, None), &self.rules, results);
-        look_again(&mut self.due, &self.rules, (&key, owner));
+        let at = self.keys.touch(key);
+        let (key, held) = self.keys.held_mut(at);
+        complete(key, held, (within, None), &self.rules, results);
+        self.look_again(at);
     }
 }
 

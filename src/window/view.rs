@@ -54,7 +54,7 @@ pub struct KeptValue<'a> {
 impl Windows {
     /// What the handler keeps for a key, by name.
     pub fn values(&self, key: &[u8]) -> impl Iterator<Item = KeptValue<'_>> {
-        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
+        let own = self.keys.get(key).and_then(|held| held.own.as_ref());
         own.into_iter().flat_map(|own| &own.values).map(|value| KeptValue {
             name: &value.name,
             expires_ms: Some(value.kept.expires_ms).filter(|expires_ms| *expires_ms != NEVER),
@@ -64,14 +64,13 @@ impl Windows {
 
     /// What tables have for a key, by the places of their sources in the manifest.
     pub fn rows(&self, key: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-        let own = self.keys.get(key).and_then(|owner| owner.held.own.as_ref());
+        let own = self.keys.get(key).and_then(|held| held.own.as_ref());
         own.into_iter().flat_map(|own| &own.rows).map(|row| (row.source, &*row.bytes))
     }
 
     /// What `key` has open, the oldest first.
     pub fn open_of(&self, key: &[u8]) -> Vec<Open<'_>> {
-        let Some(owner) = self.keys.get(key) else { return Vec::new() };
-        let held = &owner.held;
+        let Some(held) = self.keys.get(key) else { return Vec::new() };
         match self.rules.kind {
             Kind::Sliding { size } => self.sliding_of(held, size),
             Kind::Stitch { within } => self.stitches_of(held, within),
