@@ -68,7 +68,8 @@ pub struct DevArgs {
     /// A folder with a function, or with folders of functions
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// End when the sample is through, and print the totals
+    /// End when the sample is through, and print the totals; on the embedded broker windows that are open then close, and
+    /// timers fire
     #[arg(long)]
     once: bool,
     /// Events per second; 4 when left out, 20 with --once

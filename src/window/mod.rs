@@ -392,6 +392,11 @@ impl Windows {
         self.keys.next_deadline()
     }
 
+    /// The watermark at which the last of all that is open closes.
+    pub fn last_deadline_ms(&self) -> Option<i64> {
+        self.keys.last_deadline()
+    }
+
     /// The watermark has passed the end of a window that has not given its result: [`Windows::close_next`] comes
     /// before the next event.
     #[inline]

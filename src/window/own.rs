@@ -241,6 +241,11 @@ impl Windows {
         self.clock_timers.first().map(|(at, ..)| *at)
     }
 
+    /// When the last one fires.
+    pub fn last_clock_ms(&self) -> Option<i64> {
+        self.clock_timers.last().map(|(at, ..)| *at)
+    }
+
     /// Lets the first timer fire that is due by the wall clock: its call waits to be made. `false`: none is.
     pub fn fire_by_clock(&mut self, wall_ms: i64) -> bool {
         if self.next_clock_ms().is_none_or(|at| at > wall_ms) {

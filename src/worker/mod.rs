@@ -388,6 +388,12 @@ impl Worker {
                 .iter()
                 .all(|lane| lane.track.held() == 0 && self.consumer.known_end(&lane.partition).is_some())
             && !self.states.as_ref().is_some_and(States::has_waiting);
+        if is_idle
+            && let Some(tap) = self.tap.as_mut().filter(|tap| tap.is_over())
+            && !self.states.as_ref().is_some_and(States::has_open)
+        {
+            tap.ended();
+        }
         let now = self.config.clock.now().elapsed;
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
         let function = &self.config.function;

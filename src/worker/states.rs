@@ -51,12 +51,45 @@ struct State {
     counted: Vec<i64>,
     /// Something was written to its topic since the last cut.
     is_open: bool,
+    /// Nothing more will come: how far event time and the clock go, at most, for what was open when that was said.
+    ends_at: Option<Ends>,
     /// Nothing has come since it was taken over: what its owner before expected, if nothing came, as event time and the
     /// wall clock at which it comes to that.
     expected: Option<(i64, i64)>,
 }
 
+/// Event time and the clock, milliseconds since the epoch.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    time_ms: i64,
+    wall_ms: i64,
+}
+
 impl State {
+    /// Nothing more will come: lets time go to where what is open closes. Who sets a timer anew each time that it fires sets
+    /// it for later. `true`: something closes.
+    fn end(&mut self) -> bool {
+        let windows = &mut self.windows;
+        let Ends { time_ms, wall_ms } = *self.ends_at.get_or_insert_with(|| Ends {
+            time_ms: windows.last_deadline_ms().unwrap_or(i64::MIN),
+            wall_ms: windows.last_clock_ms().unwrap_or(i64::MIN),
+        });
+        self.wall_ms = self.wall_ms.max(wall_ms);
+        windows.advance_to(time_ms);
+        self.is_due()
+    }
+
+    /// Something is open that closes when nothing more comes.
+    fn has_open(&self) -> bool {
+        let (time, wall) = (self.windows.next_deadline_ms(), self.windows.next_clock_ms());
+        match self.ends_at {
+            None => time.is_some() || wall.is_some(),
+            Some(ends) => {
+                time.is_some_and(|at| at <= ends.time_ms) || wall.is_some_and(|at| at <= ends.wall_ms)
+            }
+        }
+    }
+
     /// Timers fire, or windows close, before the partition's next event.
     fn is_due(&self) -> bool {
         self.windows.is_due() || self.windows.next_clock_ms().is_some_and(|at| at <= self.wall_ms)
@@ -83,7 +116,7 @@ impl State {
 
     /// Something has come.
     fn is_heard(&mut self, now: Duration) {
-        (self.heard_at, self.idle, self.expected) = (now, None, None);
+        (self.heard_at, self.idle, self.expected, self.ends_at) = (now, None, None, None);
     }
 }
 
@@ -191,6 +224,7 @@ impl States {
             deaths,
             counted: Vec::new(),
             is_open: false,
+            ends_at: None,
             expected,
         });
     }
@@ -273,6 +307,11 @@ impl States {
         }
     }
 
+    /// Something is open that closes when nothing more comes.
+    pub fn has_open(&self) -> bool {
+        self.states.iter().any(State::has_open)
+    }
+
     /// Partitions whose state the next cut writes.
     pub fn dirty(&self) -> impl Iterator<Item = i32> {
         self.states.iter().filter(|state| state.windows.is_dirty()).map(|state| state.partition)
@@ -340,7 +379,7 @@ impl States {
     /// `is_read` whether the broker says that nothing is, if it says anything.
     fn tick(
         &mut self,
-        Moment { wall_ms, elapsed: now }: Moment,
+        (Moment { wall_ms, elapsed: now }, is_over): (Moment, bool),
         has_more: impl Fn(i32) -> Option<bool>,
         is_read: impl Fn(i32) -> Option<bool>,
     ) -> Vec<i32> {
@@ -351,6 +390,12 @@ impl States {
             let has_more = has_more(state.partition);
             if has_more == Some(true) {
                 state.is_heard(now);
+                continue;
+            }
+            if is_over && has_more.is_some() {
+                if state.has_open() && is_read(state.partition) == Some(true) && state.end() {
+                    moved.push(state.partition);
+                }
                 continue;
             }
             if has_stood_still || has_more.is_none() {
@@ -412,6 +457,7 @@ impl Worker {
         states.states.iter_mut().for_each(|state| state.wall_ms = moment.wall_ms);
         let (lanes, consumer) = (&self.lanes, &self.consumer);
         let is_heard = !self.contact.is_doubtful();
+        let is_over = self.tap.as_ref().is_some_and(|tap| tap.is_over());
         let topic = Arc::clone(&states.topic);
         let lane_of = |partition: i32| {
             lanes.iter().find(|lane| lane.partition.partition == partition && *lane.partition.topic == *topic)
@@ -433,7 +479,7 @@ impl Worker {
             let (_, end) = consumer.ends(&lane.partition, ASK_WAIT / 10).ok()?;
             if is_at(lane, end) { all_sent() } else { Some(false) }
         };
-        let moved = states.tick(moment, has_more, is_read);
+        let moved = states.tick((moment, is_over), has_more, is_read);
         for lane in self.lanes.iter_mut().filter(|lane| *lane.partition.topic == *topic) {
             lane.track.is_dirty |= moved.contains(&lane.partition.partition);
         }

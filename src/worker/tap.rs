@@ -1,4 +1,4 @@
-//! A look at what happens, for `dev`: called on the worker's thread, so it must be quick.
+//! A look at what happens, and a word on when nothing more does, for `dev`: called on the worker's thread, so it must be quick.
 
 use std::time::Duration;
 
@@ -27,4 +27,8 @@ pub trait Tap: Send {
     fn gave(&mut self);
     /// Everything up to here is committed, and nothing is at hand.
     fn rested(&mut self);
+    /// Nothing more will come: when all is read, windows close and timers fire whatever time it is.
+    fn is_over(&self) -> bool;
+    /// That was done, and is committed.
+    fn ended(&mut self);
 }

@@ -69,6 +69,11 @@ fn rides_that_were_paid_are_billed_to_whom_the_table_says() {
     let [totals] = told(&happenings, "totals")[..] else { panic!("totals once: {happenings:?}") };
     assert_eq!((&totals["events"], &totals["ok"]), (&json!(12), &json!(12)), "rows among them: {totals}");
     assert_eq!(totals["outputs"]["billing.invoices"], json!(4), "{totals}");
+    assert_eq!(
+        totals["outputs"]["billing.unpaid"],
+        json!(1),
+        "what is open when the sample ends, ends: {totals}"
+    );
     let invoice = fs::read_to_string(example.join("README.md")).expect("a README");
     let invoice = invoice.lines().find_map(|line| line.strip_prefix("    {")).expect("an invoice");
     let invoice: Value = serde_json::from_str(&format!("{{{invoice}")).expect("JSON");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::Signal;
-use super::tap::tapper;
+use super::tap::{Ending, tapper};
 use crate::kafka::Cluster;
 use crate::manifest::Platform;
 use crate::model::{Clock, Function, SystemClock};
@@ -22,6 +22,7 @@ pub struct Engine {
     registry: Arc<Registry>,
     state_dir: PathBuf,
     tapper: Tapper,
+    ending: Ending,
     running: Option<Running>,
     /// Holds the id that the workers' producers have.
     _instance: Instance,
@@ -46,13 +47,15 @@ impl Engine {
             None => Instance::of_state_dir(&platform.state_dir)?,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let ending = Ending::default();
         let exposition = observe::install().context("metrics")?;
         let shared = Shared { can_prepare, ..Shared::new(cluster, instance.id(), clock, exposition) };
         Ok(Self {
             shared,
             registry: Arc::new(Registry::default()),
             state_dir: platform.state_dir.clone(),
-            tapper: tapper(signals),
+            tapper: tapper(signals, ending.clone()),
+            ending,
             running: None,
             _instance: instance,
         })
@@ -97,6 +100,16 @@ impl Engine {
         if let Some(running) = &self.running {
             running.stop.set();
         }
+    }
+
+    /// Nothing more will come: windows close and timers fire whatever time it is.
+    pub fn end(&self) {
+        self.ending.begin();
+    }
+
+    /// That was done, everywhere; `None`: nobody has said that it shall be.
+    pub fn has_ended(&self) -> Option<bool> {
+        self.ending.has_begun().then(|| self.ending.open() == 0)
     }
 
     /// No function runs any more.

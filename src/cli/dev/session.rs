@@ -168,9 +168,21 @@ impl Session {
             if self.is_fed || self.is_ready()? {
                 self.feed()?;
             }
-            let is_through = self.is_fed && self.feed.is_empty() && self.flow.is_through();
+            let is_through = self.is_through();
             if is_through && self.args.once && self.is_rested {
-                return Ok(());
+                match self.parts.engine.has_ended() {
+                    // State on a real broker is not the sample's alone.
+                    None if self.parts.place.is_embedded() => self.parts.engine.end(),
+                    Some(false) => {}
+                    None | Some(true) => {
+                        // What was told before that may say that there is more.
+                        self.hear_for(Duration::ZERO)?;
+                        let has_ended = self.parts.engine.has_ended() != Some(false);
+                        if self.is_through() && self.is_rested && has_ended {
+                            return Ok(());
+                        }
+                    }
+                }
             }
             if is_through && std::mem::take(&mut self.tells_end) {
                 let text = "the sample is through; waiting for more events";
@@ -178,6 +190,10 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn is_through(&self) -> bool {
+        self.is_fed && self.feed.is_empty() && self.flow.is_through()
     }
 
     /// Takes what was told within a while: at least one look, and then all that is there.

@@ -1,6 +1,7 @@
 //! What the workers tell: each event with what came of it, copied and sent to the loop that shows it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -101,13 +102,45 @@ impl OwnedRecord {
     }
 }
 
+/// How it is told that the sample is through, and how far the workers are then. Clones share it.
+#[derive(Clone, Default)]
+pub struct Ending(Arc<(AtomicBool, AtomicUsize)>);
+
+impl Ending {
+    /// Nothing more will come.
+    pub fn begin(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+    }
+
+    /// It was begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    /// Workers that have something open, or may have.
+    pub fn open(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    fn add(&self) {
+        self.0.1.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn take(&self) {
+        self.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Makes the taps of all workers.
-pub fn tapper(signals: SyncSender<Signal>) -> Tapper {
+pub fn tapper(signals: SyncSender<Signal>, ending: Ending) -> Tapper {
     Arc::new(move |function: &Function| {
+        ending.add();
         Box::new(Listener {
             function: Arc::new(function.clone()),
             outputs: Vec::new(),
             signals: signals.clone(),
+            ending: ending.clone(),
+            has_ended: false,
         })
     })
 }
@@ -117,9 +150,23 @@ struct Listener {
     function: Arc<Function>,
     outputs: Vec<OwnedRecord>,
     signals: SyncSender<Signal>,
+    ending: Ending,
+    has_ended: bool,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.ended();
+    }
 }
 
 impl Listener {
+    fn goes_on(&mut self) {
+        if std::mem::take(&mut self.has_ended) {
+            self.ending.add();
+        }
+    }
+
     fn tell(&self, signal: Signal) {
         // Nobody listens any more when the process ends.
         let _ = self.signals.send(signal);
@@ -135,6 +182,7 @@ impl Tap for Listener {
     }
 
     fn settled(&mut self, settlement: &Settlement<'_>) {
+        self.goes_on();
         let outputs = std::mem::take(&mut self.outputs);
         self.tell(Signal::Happened(Box::new(Happening {
             function: Arc::clone(&self.function),
@@ -147,6 +195,7 @@ impl Tap for Listener {
     }
 
     fn gave(&mut self) {
+        self.goes_on();
         if !self.outputs.is_empty() {
             let outputs = std::mem::take(&mut self.outputs);
             self.tell(Signal::Gave(Arc::clone(&self.function), outputs));
@@ -155,5 +204,15 @@ impl Tap for Listener {
 
     fn rested(&mut self) {
         self.tell(Signal::Rested);
+    }
+
+    fn is_over(&self) -> bool {
+        self.ending.has_begun()
+    }
+
+    fn ended(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.ending.take();
+        }
     }
 }
