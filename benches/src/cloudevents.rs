@@ -30,15 +30,10 @@ pub fn run(args: &Args) -> Result<()> {
     let filters = format!("[ {{ exact: {{ type: {COMPLETED} }} }} ]");
     let function = Function {
         package: Some("bench-receipt"),
-        handler: String::new(),
-        delivery: "",
         source_format: "cloudevents",
         filters,
         sink: "format: cloudevents\n      cloudevents: { type: com.example.receipt, source: /bench/receipts, mode: binary }",
-        commit_interval: cut,
-        variables: Vec::new(),
-        window: None,
-        beside: None,
+        ..Function::echo(cut)
     };
     let work = Work { bare: Kind::Eosb, bare_cut: cut, function };
     let contestants = args.field.contestants(&session, &work)?;

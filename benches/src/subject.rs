@@ -34,6 +34,10 @@ pub struct Function {
     pub sink: &'static str,
     /// Longest time between cuts.
     pub commit_interval: Duration,
+    /// How many workers, as YAML in a flow mapping.
+    pub scale: String,
+    /// One more line of the spec, if it is not empty.
+    pub more: &'static str,
     /// Variables of the process.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -51,6 +55,8 @@ impl Function {
             filters: "[]".to_owned(),
             sink: "format: bytes",
             commit_interval,
+            scale: "min: 1, max: 1".to_owned(),
+            more: "",
             variables: Vec::new(),
         }
     }
@@ -81,7 +87,8 @@ impl Function {
              \x20     topic: {output}\n\
              \x20     {sink}\n\
              \x20 delivery: {{ guarantee: exactlyOnce, commitInterval: {cut}ms{delivery} }}\n\
-             \x20 scale: {{ min: 1 }}\n",
+             \x20 scale: {{ {scale} }}\n\
+             {more}",
             input = route.input,
             output = route.output,
             delivery = self.delivery,
@@ -90,6 +97,8 @@ impl Function {
             sink = self.sink,
             beside = beside.unwrap_or_default(),
             cut = self.commit_interval.as_millis(),
+            scale = self.scale,
+            more = if self.more.is_empty() { String::new() } else { format!("\x20 {}\n", self.more) },
         )
     }
 }
@@ -133,15 +142,29 @@ impl Tidemill {
         format!("{name}.state")
     }
 
-    /// Starts one worker of the function, named `name`.
+    /// Starts a process of the function, named `name`.
     pub fn start(&self, session: &Session, name: &str, route: Route<'_>) -> Result<Running> {
-        let own_dir = session.run_dir().join(name);
-        fs::create_dir_all(&own_dir)?;
-        let manifest = own_dir.join("function.yaml");
+        self.start_all(session, name, &[(name, &self.function, route)], &["run"])
+    }
+
+    /// Starts a process of many functions, each with its name, whose verb and options these are.
+    pub fn start_all(
+        &self,
+        session: &Session,
+        process: &str,
+        functions: &[(&str, &Function, Route<'_>)],
+        verb: &[&str],
+    ) -> Result<Running> {
+        let own_dir = session.run_dir().join(process);
+        let manifests = own_dir.join("functions");
+        fs::create_dir_all(&manifests)?;
         let plugin = self.plugin.display().to_string();
-        fs::write(&manifest, self.function.manifest(name, &plugin, route))?;
-        Running::start(name, &self.binary, own_dir.join("log"), |command| {
-            command.arg("run").arg(&manifest).args(["--brokers", session.brokers()]);
+        for (name, function, route) in functions {
+            let manifest = function.manifest(name, &plugin, *route);
+            fs::write(manifests.join(format!("{name}.yaml")), manifest)?;
+        }
+        Running::start(process, &self.binary, own_dir.join("log"), |command| {
+            command.args(verb).arg(&manifests).args(["--brokers", session.brokers()]);
             command
                 .env("TIDEMILL_METRICS", "127.0.0.1:0")
                 .env("TIDEMILL_ADMIN", "127.0.0.1:0")
@@ -175,9 +198,12 @@ spec:
       topic: out
       format: bytes
   delivery: { guarantee: exactlyOnce, commitInterval: 100ms }
-  scale: { min: 1 }
+  scale: { min: 1, max: 1 }
 ";
         assert_eq!(function.manifest("echo-1", "/built/libecho.so", route), expected);
+        let keeping = Function { more: "state: {}", ..function.clone() };
+        let more = format!("{expected}  state: {{}}\n");
+        assert_eq!(keeping.manifest("echo-1", "/built/libecho.so", route), more);
         let counting = Function { window: Some("{ count: { size: 5 } }".to_owned()), ..function };
         let expected =
             expected.replace("handler: { plugin: /built/libecho.so }", "window: { count: { size: 5 } }");
