@@ -24,6 +24,11 @@ pub enum Shape {
     },
     /// 100 bytes that mean nothing, at times and with keys that the timeline tells.
     Timed(Timeline),
+    /// So many bytes that mean nothing, at most 100, and each record with a key of its own of 16 bytes.
+    Distinct {
+        /// How many.
+        bytes: usize,
+    },
     /// Rides as CloudEvents in binary mode; half of them of type [`COMPLETED`].
     Rides,
 }
@@ -46,17 +51,21 @@ pub fn fill(brokers: &str, topic: &str, records: u64, shape: Shape) -> Result<()
     let producer: BaseProducer = config.create()?;
     let plain = [b'x'; 100];
     for n in 0..records {
-        let number = match shape {
-            Shape::Plain { keys } => number(n, keys),
-            Shape::Timed(timeline) => timeline.key(n),
-            Shape::Rides => number(n, KEYS),
+        let key = match shape {
+            Shape::Plain { keys } => format!("k{}", number(n, keys)),
+            Shape::Timed(timeline) => format!("k{}", timeline.key(n)),
+            Shape::Rides => format!("k{}", number(n, KEYS)),
+            Shape::Distinct { .. } => format!("{n:016}"),
         };
-        let key = format!("k{number}");
         match shape {
             Shape::Plain { .. } => send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(&plain))?,
             Shape::Timed(timeline) => {
                 let record = BaseRecord::to(topic).key(key.as_str()).payload(&plain);
                 send(&producer, record.timestamp(timeline.at(n)))?;
+            }
+            Shape::Distinct { bytes } => {
+                let value = plain.get(..bytes).context("a distinct record has at most 100 bytes")?;
+                send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(value))?;
             }
             Shape::Rides => {
                 let (id, body) = (format!("ride-{n}"), ride(n, &key));

@@ -48,12 +48,11 @@ pub fn run(args: &Args) -> Result<()> {
     running.stop()?;
     session.topics().delete(&input)?;
     session.topics().delete(&output)?;
-    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
     let share = cpu.as_secs_f64() / wall.as_secs_f64() * 100.0;
     let figure = format!(
         "{:.1} MiB resident (at most {:.1} MiB), {share:.2} % of a core over {} s",
-        mib(memory.resident),
-        mib(memory.peak),
+        report::mib(memory.resident),
+        report::mib(memory.peak),
         args.seconds
     );
     println!("{figure}");

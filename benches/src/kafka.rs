@@ -25,13 +25,31 @@ pub struct Kafka {
     running: Running,
 }
 
+/// How a broker is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Making<'a> {
+    /// Its heap.
+    pub heap_mib: u32,
+    /// Settings beyond those of all.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Options of its JVM.
+    pub java: &'a [&'a str],
+}
+
+impl Default for Making<'_> {
+    fn default() -> Self {
+        Self { heap_mib: 1024, settings: &[], java: &[] }
+    }
+}
+
 impl Kafka {
     /// Starts a broker whose data lie under `run_dir`; `bench_dir` keeps the jars between runs.
-    pub fn start(bench_dir: &Path, run_dir: &Path) -> Result<Self> {
+    pub fn start(bench_dir: &Path, run_dir: &Path, making: &Making<'_>) -> Result<Self> {
         let class_path = jars(bench_dir)?.join("*");
         let properties = run_dir.join("kafka.properties");
         let (broker, controller) = (free_port()?, free_port()?);
-        fs::write(&properties, settings(broker, controller, &run_dir.join("kafka")))?;
+        let more: String = making.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        fs::write(&properties, settings(broker, controller, &run_dir.join("kafka")) + &more)?;
         process::build(
             Command::new("java")
                 .arg("-cp")
@@ -41,7 +59,9 @@ impl Kafka {
         )?;
         let running = Running::start("kafka", Path::new("java"), run_dir.join("kafka.log"), |command| {
             command
-                .args(["-Xmx1g", "-Xms1g", "-XX:+UseG1GC", "-cp"])
+                .args([format!("-Xmx{0}m", making.heap_mib), format!("-Xms{0}m", making.heap_mib)])
+                .args(making.java)
+                .args(["-XX:+UseG1GC", "-cp"])
                 .arg(&class_path)
                 .arg("kafka.Kafka")
                 .arg(&properties)

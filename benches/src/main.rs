@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `throughput`, `cloudevents`, `cost`, `windows`, `fanout`, `latency`, `idle` | one command each |
+//! | `throughput`, `cloudevents`, `cost`, `windows`, `stitch`, `fanout`, `latency`, `idle` | one command each |
 //! | `contest` | who is measured, and how each is started |
 //! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
 //! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
@@ -21,17 +21,21 @@ mod fill;
 mod idle;
 mod kafka;
 mod latency;
+mod memory;
 mod ping;
 mod process;
 mod report;
+mod restore;
 mod session;
 mod sink;
+mod step;
 mod stitch;
 mod streams;
 mod subject;
 mod throughput;
 mod timeline;
 mod topics;
+mod wake;
 mod watch;
 mod windows;
 
@@ -63,6 +67,14 @@ enum Verb {
     Latency(latency::Args),
     /// Memory and CPU of a process whose one function has nothing to do
     Idle(idle::Args),
+    /// Time until a worker has its state again
+    Restore(restore::Args),
+    /// Memory of open windows
+    Memory(memory::Args),
+    /// Time until enough workers are busy with records that come all at once
+    Step(step::Args),
+    /// Time until the event that wakes a function has its result
+    Wake(wake::Args),
     /// One bare librdkafka loop; the other commands run it as a child
     Bare(bare::Args),
     /// Runs a program that ends when its parent does
@@ -80,6 +92,10 @@ fn main() -> anyhow::Result<()> {
         Verb::Fanout(args) => fanout::run(&args),
         Verb::Latency(args) => latency::run(&args),
         Verb::Idle(args) => idle::run(&args),
+        Verb::Restore(args) => restore::run(&args),
+        Verb::Memory(args) => memory::run(&args),
+        Verb::Step(args) => step::run(&args),
+        Verb::Wake(args) => wake::run(&args),
         Verb::Bare(args) => bare::run(&args),
         Verb::Leash(args) => process::leash(&args),
     }

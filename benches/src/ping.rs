@@ -39,7 +39,8 @@ pub struct Pace {
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
-    fn of(mut times: Vec<Duration>) -> Self {
+    /// Of these.
+    pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self(times)
     }
@@ -69,6 +70,15 @@ impl<'a> Probe<'a> {
 
     /// A probe on a copy from `input` to `output`, both still empty.
     pub fn open(brokers: &str, input: &'a str, output: &str, pace: Pace) -> Result<Self> {
+        Self::open_at(Offset::Beginning, brokers, (input, output), pace)
+    }
+
+    /// The same, where there are copies of others already.
+    pub fn open_at_end(brokers: &str, input: &'a str, output: &str, pace: Pace) -> Result<Self> {
+        Self::open_at(Offset::End, brokers, (input, output), pace)
+    }
+
+    fn open_at(offset: Offset, brokers: &str, (input, output): (&'a str, &str), pace: Pace) -> Result<Self> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", brokers)
@@ -84,7 +94,7 @@ impl<'a> Probe<'a> {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", pace.fetch_wait_ms.to_string());
         let reader: BaseConsumer = config.create()?;
-        reader.assign(&topics::every_partition(output, Offset::Beginning)?)?;
+        reader.assign(&topics::every_partition(output, offset)?)?;
         Ok(Self { producer, reader, input, beside: None, pace })
     }
 
@@ -103,6 +113,18 @@ impl<'a> Probe<'a> {
             self.send(knocks.next().context("numbers do not run out")?)?;
             Ok(self.receive(pace)?.map(drop))
         })
+    }
+
+    /// Sends record `n` alone, and waits for its copy: how long that took.
+    pub fn once(&self, running: &Running, n: u64, within: Duration) -> Result<Duration> {
+        let begin = clock::now();
+        self.send(n)?;
+        let back = clock::until("the copy", within, Duration::ZERO, || {
+            running.check()?;
+            Ok(self.receive(Duration::from_millis(100))?.filter(|&back| back == n))
+        });
+        back.with_context(|| running.tail())?;
+        Ok(begin.elapsed())
     }
 
     fn exchange(&self) -> Result<Latencies> {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
 };
@@ -34,6 +35,23 @@ pub struct Memory {
     pub resident: u64,
     /// `VmHWM`: the most that was ever resident.
     pub peak: u64,
+}
+
+/// A line of the log of `tidemill`.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When it was written.
+    pub at: Timestamp,
+    /// What it says.
+    pub text: String,
+}
+
+impl Line {
+    /// The value of a field, as it stands there.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let (_, rest) = self.text.split_once(&format!("{name}="))?;
+        rest.split([' ', '}']).next().map(|value| value.trim_matches('"'))
+    }
 }
 
 impl Running {
@@ -93,6 +111,22 @@ impl Running {
         format!("{} failed; the end of its output:\n{}", self.name, last.join("\n"))
     }
 
+    /// Lines of its log that say `what`.
+    pub fn said(&self, what: &str) -> Vec<Line> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines = text.lines().filter(|line| line.contains(what));
+        lines.filter_map(line).collect()
+    }
+
+    /// Waits until its log says `what` for the `time`-th time; that line.
+    pub fn wait_for(&self, what: &str, time: usize, within: Duration) -> Result<Line> {
+        let said = clock::until(what, within, Duration::from_millis(20), || {
+            self.check()?;
+            Ok(self.said(what).into_iter().nth(time.saturating_sub(1)))
+        });
+        said.with_context(|| self.tail())
+    }
+
     /// SIGTERM, then SIGKILL when it does not end in time.
     pub fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
@@ -124,6 +158,12 @@ impl Drop for Running {
     }
 }
 
+/// A line that begins with a time.
+fn line(text: &str) -> Option<Line> {
+    let (at, text) = text.split_once(' ')?;
+    Some(Line { at: at.parse().ok()?, text: text.to_owned() })
+}
+
 /// What runs on the leash.
 #[derive(Debug, clap::Args)]
 pub struct LeashArgs {
@@ -150,4 +190,19 @@ pub fn build(command: &mut Command) -> Result<()> {
     }
     let text = [output.stdout, output.stderr].concat();
     bail!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_has_a_time_and_fields() {
+        let written = r#"2026-11-28T14:50:00.250000Z  INFO worker{function="default/a" worker=0}: state restored entries=7"#;
+        let line = line(written).unwrap();
+        assert_eq!(line.at.as_millisecond() % 1000, 250);
+        let fields = ["function", "worker", "entries", "took"].map(|name| line.field(name));
+        assert_eq!(fields, [Some("default/a"), Some("0"), Some("7"), None]);
+        assert!(super::line("the end of its output").is_none());
+    }
 }

@@ -55,6 +55,11 @@ pub fn rate(records: f64) -> String {
     if records >= 1e6 { format!("{:.2} M", records / 1e6) } else { format!("{:.0} k", records / 1e3) }
 }
 
+/// Bytes as MiB.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0 / 1024.0
+}
+
 /// Cores, processor, memory.
 fn machine() -> String {
     let field = |file: &str, name: &str| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, Making};
 use crate::topics::Topics;
 
 /// A run's folder is named by this and its process id.
@@ -34,6 +34,11 @@ pub struct Session {
 impl Session {
     /// Connects to the broker that `place` names, or starts one.
     pub fn open(place: &Place) -> Result<Self> {
+        Self::open_with(place, &Making::default())
+    }
+
+    /// The same; one that is started is made like that.
+    pub fn open_with(place: &Place, making: &Making<'_>) -> Result<Self> {
         let bench_dir = target_dir()?.join("bench");
         fs::create_dir_all(&bench_dir)?;
         sweep(&bench_dir)?;
@@ -43,7 +48,7 @@ impl Session {
             Some(brokers) => (brokers.clone(), None),
             None => {
                 eprintln!("starting Apache Kafka");
-                let kafka = Kafka::start(&bench_dir, run_dir.path())?;
+                let kafka = Kafka::start(&bench_dir, run_dir.path(), making)?;
                 (kafka.brokers().to_owned(), Some(kafka))
             }
         };

@@ -1,10 +1,12 @@
-//! The handler of the `cost` and `fanout` benchmarks: a copy that rejects or fails the events of some keys, or takes its
-//! time.
+//! The handler of the benchmarks that need more than an echo: a copy that rejects or fails the events of some keys, takes
+//! its time, or keeps what it copies.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidemill_sdk::{Context, Done, Event, Failure, Handler, Outcome, Setup};
+use tidemill_sdk::{Context, Done, Event, Failure, Handler, Outcome, Setup, State};
+
+const KEPT: State<String> = State::named("kept");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +20,9 @@ struct Trouble {
     /// A call takes up to so long, by its offset.
     #[serde(default)]
     most_micros: u64,
+    /// The key keeps the value, which is a text.
+    #[serde(default)]
+    keep: bool,
 }
 
 impl Handler for Trouble {
@@ -34,6 +39,9 @@ impl Handler for Trouble {
         if self.every > 0 && number(event.key().unwrap_or_default()).is_multiple_of(self.every) {
             let why = "told to fail";
             return Err(if self.retry { Failure::retry(why) } else { Failure::reject(why) });
+        }
+        if self.keep {
+            ctx.put(&KEPT, &String::from_utf8_lossy(event.value().unwrap_or_default()).into_owned())?;
         }
         ctx.emit_bytes(event.key(), event.value())?;
         Ok(Done::Ok)
