@@ -66,8 +66,13 @@ pub fn topic_settings(
         .enable_all()
         .build()
         .map_err(|error| Error::Away(error.to_string()))?;
-    let answers =
-        runtime.block_on(admin.describe_configs(&asked, &options)).map_err(|error| Error::of_call(&error))?;
+    let answers = runtime.block_on(admin.describe_configs(&asked, &options));
+    // It ends at the next of its ticks, which come every 100 ms. A worker that starts has no time for that.
+    std::thread::Builder::new()
+        .name("admin-ends".to_owned())
+        .spawn(move || drop(admin))
+        .map_err(|error| Error::Away(error.to_string()))?;
+    let answers = answers.map_err(|error| Error::of_call(&error))?;
     let told = answers.into_iter().flatten().filter_map(|resource| {
         let value = resource.get(name)?.value.clone()?;
         match resource.specifier {
