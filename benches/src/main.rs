@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `throughput`, `cloudevents`, `cost`, `windows`, `stitch`, `fanout`, `latency`, `idle` | one command each |
+//! | `crowd` | many functions in one process |
 //! | `contest` | who is measured, and how each is started |
 //! | `subject`, `streams`, `bare` | Tidemill, Kafka Streams, the loops |
 //! | `watch`, `ping` | the two ways to measure, both from outside, the same for all |
@@ -11,13 +12,16 @@
 //! | `sink` | a collector of telemetry |
 //! | `session`, `kafka`, `topics`, `process`, `report`, `clock` | what the commands stand on |
 
+mod awake;
 mod bare;
 mod clock;
 mod cloudevents;
 mod contest;
 mod cost;
+mod crowd;
 mod fanout;
 mod fill;
+mod filtered;
 mod idle;
 mod kafka;
 mod latency;
@@ -28,6 +32,7 @@ mod report;
 mod restore;
 mod session;
 mod sink;
+mod sleepers;
 mod step;
 mod stitch;
 mod streams;
@@ -73,6 +78,12 @@ enum Verb {
     Memory(memory::Args),
     /// Time until enough workers are busy with records that come all at once
     Step(step::Args),
+    /// What many functions cost that sleep in one process
+    Sleepers(sleepers::Args),
+    /// Many functions at zero that want little of one topic
+    Filtered(filtered::Args),
+    /// Memory of many functions that are awake, and what they feel of a busy one
+    Awake(awake::Args),
     /// Time until the event that wakes a function has its result
     Wake(wake::Args),
     /// One bare librdkafka loop; the other commands run it as a child
@@ -95,6 +106,9 @@ fn main() -> anyhow::Result<()> {
         Verb::Restore(args) => restore::run(&args),
         Verb::Memory(args) => memory::run(&args),
         Verb::Step(args) => step::run(&args),
+        Verb::Sleepers(args) => sleepers::run(&args),
+        Verb::Filtered(args) => filtered::run(&args),
+        Verb::Awake(args) => awake::run(&args),
         Verb::Wake(args) => wake::run(&args),
         Verb::Bare(args) => bare::run(&args),
         Verb::Leash(args) => process::leash(&args),

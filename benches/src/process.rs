@@ -127,6 +127,27 @@ impl Running {
         said.with_context(|| self.tail())
     }
 
+    /// Its TCP connections to this address: for each the bytes that came, as `ss` of iproute2 knows them.
+    pub fn connections(&self, address: &str) -> Result<Vec<u64>> {
+        let output = Command::new("ss").args(["-tinpHO", "state", "established", "dst", address]).output();
+        let output = output.context("run ss, of the package iproute2")?;
+        let own = format!("pid={},", self.child.id());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let received = |line: &str| {
+            let (_, rest) = line.split_once("bytes_received:")?;
+            rest.split(' ').next()?.parse().ok()
+        };
+        // One that nothing has come by yet has no such field.
+        Ok(text.lines().filter(|line| line.contains(&own)).map(|line| received(line).unwrap_or(0)).collect())
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> Result<u64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+        line.and_then(|text| text.trim().parse().ok()).context("no Threads in /proc/<pid>/status")
+    }
+
     /// SIGTERM, then SIGKILL when it does not end in time.
     pub fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;

@@ -1,5 +1,6 @@
 //! The topics of a run: made, looked at, counted, removed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,9 @@ pub const PARTITIONS: i32 = 4;
 
 /// How long one request to the broker may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long many topics may take to be there.
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// Makes and removes topics.
 pub struct Topics {
@@ -43,6 +47,33 @@ impl Topics {
         clock::until("every partition has a leader", deadline, pace, || {
             let led = |partition| client.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).is_ok();
             Ok((0..PARTITIONS).all(led).then_some(()))
+        })
+    }
+
+    /// Makes many topics, a hundred partitions or so at a time.
+    pub fn create_many(&self, topics: &[(String, i32)]) -> Result<()> {
+        const BATCH: usize = 20;
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
+        for batch in topics.chunks(BATCH) {
+            let new: Vec<_> = batch
+                .iter()
+                .map(|(topic, partitions)| NewTopic::new(topic, *partitions, TopicReplication::Fixed(1)))
+                .collect();
+            let made = self.runtime.block_on(self.admin.create_topics(&new, &options));
+            self.settle(made, "create")?;
+        }
+        let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let wanted: BTreeMap<&str, i32> =
+            topics.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        clock::until("every partition has a leader", WITHIN, Duration::from_millis(500), || {
+            let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT)?;
+            let led = metadata.topics().iter().filter(|topic| {
+                let led = topic.partitions().iter().filter(|partition| partition.leader() >= 0).count();
+                wanted
+                    .get(topic.name())
+                    .is_some_and(|count| usize::try_from(*count).is_ok_and(|it| it == led))
+            });
+            Ok((led.count() == wanted.len()).then_some(()))
         })
     }
 
