@@ -8,8 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Global, Output};
+use crate::kafka::Cluster;
 use crate::manifest::{self, Errors};
-use crate::model::{Clock, Function, SystemClock};
+use crate::model::{Clock, Function, ProtocolChoice, SystemClock};
+use crate::runtime::{Choice, Protocols};
 
 /// How many ticks of a clock are shown.
 const TICKS: usize = 3;
@@ -54,7 +56,10 @@ impl Check {
             print!("{}", manifest::reference());
             return Ok(ExitCode::SUCCESS);
         }
-        let mut errors = global.platform().err().unwrap_or_default();
+        let (platform, mut errors) = match global.platform() {
+            Ok(platform) => (Some(platform), Errors::default()),
+            Err(errors) => (None, errors),
+        };
         let functions = match manifest::load(&self.files) {
             Ok(functions) => functions,
             Err(found) => {
@@ -73,6 +78,11 @@ impl Check {
             }
             return Ok(ExitCode::from(2));
         }
+        let settings = platform.iter().flat_map(|platform| platform.kafka.keys());
+        let cluster = Cluster::new("", settings.map(|name| (name.clone(), String::new())));
+        let protocols =
+            Protocols::new(platform.as_ref().map_or(ProtocolChoice::Auto, |it| it.group_protocol));
+        let protocol_of = |function: &Function| protocols.of(function, &cluster);
         let now_ms = SystemClock::start().now().wall_ms;
         match global.output {
             Output::Text => {
@@ -81,13 +91,22 @@ impl Check {
                         println!();
                     }
                     print!("{}", described(function, now_ms));
+                    let Choice { protocol, why } = protocol_of(function);
+                    println!("# joins its group by the protocol {}: {why}", protocol.as_str());
                 }
                 for warning in &missing.0 {
                     eprintln!("warning: {warning}");
                 }
             }
             Output::Json => {
-                let functions: Vec<_> = functions.iter().map(|function| json_of(function, now_ms)).collect();
+                let functions: Vec<_> = functions
+                    .iter()
+                    .map(|function| {
+                        let mut shown = json_of(function, now_ms);
+                        shown["groupProtocol"] = json!(protocol_of(function).protocol);
+                        shown
+                    })
+                    .collect();
                 println!("{}", json!({ "valid": true, "functions": functions, "warnings": missing }));
             }
         }

@@ -18,7 +18,9 @@ use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::autoscale::Board;
 use crate::runtime::telemetry::{self, Telemetry};
-use crate::runtime::{Follow, Handlers, Instance, Limits, Runtime, Shared, Stop, watch_signals, watch_stdin};
+use crate::runtime::{
+    Follow, Handlers, Instance, Limits, Protocols, Runtime, Shared, Stop, watch_signals, watch_stdin,
+};
 use crate::worker::ProcessRate;
 
 /// Run functions
@@ -97,6 +99,7 @@ impl Run {
                 rate: platform.limits.rate.map(ProcessRate::new),
             },
             notes: Some(notes),
+            protocols: Protocols::new(platform.group_protocol),
             ..Shared::new(cluster, instance.id(), clock, exposition)
         };
         tracing::info!(

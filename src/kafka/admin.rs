@@ -12,7 +12,7 @@ use super::admin_memory::{Answered, Place, Refusal, no_answer};
 use super::admin_native::Native;
 use super::cluster::Cluster;
 use super::partition::{Commit, Committed, Partition};
-use crate::model::{Clock, CreateTopic, SystemClock};
+use crate::model::{Clock, CreateTopic, GroupProtocol, SystemClock};
 
 /// How long a call may take unless [`Admin::within`] says otherwise.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -79,6 +79,8 @@ pub enum Isolation {
 pub struct Group {
     /// `Empty`, `Stable`, `Dead` and so on, in Kafka's words.
     pub state: String,
+    /// By which protocol its members joined, as far as the broker says.
+    pub protocol: Option<GroupProtocol>,
     /// Its members now.
     pub members: Vec<Member>,
 }
@@ -412,7 +414,7 @@ impl Admin {
 fn or_dead(answer: Result<Group, Refusal>) -> Result<Group, Refusal> {
     match answer {
         Err(Refusal { code: Code::GroupIdNotFound, .. }) => {
-            Ok(Group { state: "Dead".to_owned(), members: Vec::new() })
+            Ok(Group { state: "Dead".to_owned(), protocol: None, members: Vec::new() })
         }
         answer => answer,
     }

@@ -23,7 +23,7 @@ use super::admin_memory::{
 };
 use super::cluster::Cluster;
 use super::partition::{Committed, Partition};
-use crate::model::{Clock, SystemClock};
+use crate::model::{Clock, GroupProtocol, SystemClock};
 
 /// How often the client's own events are served while an answer is awaited.
 const TURN: Duration = Duration::from_millis(50);
@@ -413,7 +413,13 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Re
             }
         });
         let members = members.collect();
-        Ok(Group { state: text(rd::rd_kafka_consumer_group_state_name(state)), members })
+        use rd::rd_kafka_consumer_group_type_t as T;
+        let protocol = match rd::rd_kafka_ConsumerGroupDescription_type(group) {
+            T::RD_KAFKA_CONSUMER_GROUP_TYPE_CONSUMER => Some(GroupProtocol::Consumer),
+            T::RD_KAFKA_CONSUMER_GROUP_TYPE_CLASSIC => Some(GroupProtocol::Classic),
+            _ => None,
+        };
+        Ok(Group { state: text(rd::rd_kafka_consumer_group_state_name(state)), protocol, members })
     }
 }
 

@@ -24,6 +24,11 @@ impl Cluster {
         self.settings.get("bootstrap.servers").map_or("", String::as_str)
     }
 
+    /// This setting is given.
+    pub fn sets(&self, name: &str) -> bool {
+        self.settings.contains_key(name)
+    }
+
     /// A fresh client configuration with these settings.
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();

@@ -34,7 +34,7 @@ use super::cluster::Cluster;
 use super::error::Error;
 use super::message::{LazyHeaders, Message, TopicHandle};
 use super::partition::{self, Commit, Committed, Partition};
-use crate::model::Record;
+use crate::model::{CLASSIC_ONLY, GroupProtocol, Record};
 
 /// What the group tells a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub struct ConsumerConfig<'a> {
     pub cluster: &'a Cluster,
     /// The group.
     pub group: &'a str,
+    /// How it joins.
+    pub protocol: GroupProtocol,
     /// Shown in the broker's logs and in the group's description.
     pub client_id: &'a str,
     /// How long the worker may be silent while a call runs.
@@ -149,6 +151,7 @@ pub struct Consumer {
     /// Assigned and not released. librdkafka refuses a release that names any other, and then waits for
     /// its answer for ever.
     assigned: HashSet<Partition>,
+    protocol: GroupProtocol,
     base: BaseConsumer<Context>,
 }
 
@@ -172,7 +175,7 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.message.max.bytes", "1048576"),
     ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "3000"),
+    ("heartbeat.interval.ms", "1000"),
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("check.crcs", "false"),
 ];
@@ -190,7 +193,6 @@ impl Consumer {
         client
             .set("group.id", config.group)
             .set("client.id", config.client_id)
-            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             // Start offsets are resolved at registration; out of range must be seen, not papered over.
@@ -199,6 +201,16 @@ impl Consumer {
             .set("enable.partition.eof", "true")
             // A call blocks the poll: a member that is silent for longer is thrown out.
             .set("max.poll.interval.ms", config.longest_silence.as_millis().max(300_000).to_string());
+        client.set("group.protocol", config.protocol.as_str());
+        match config.protocol {
+            GroupProtocol::Classic => {
+                client.set("partition.assignment.strategy", "cooperative-sticky");
+            }
+            // librdkafka refuses what is the brokers' business then.
+            GroupProtocol::Consumer => CLASSIC_ONLY.iter().for_each(|name| {
+                client.remove(name);
+            }),
+        }
         let context = Context {
             log: ClientLog::new(),
             events: Mutex::new(VecDeque::new()),
@@ -216,6 +228,7 @@ impl Consumer {
             queue,
             names: Vec::new(),
             assigned: HashSet::new(),
+            protocol: config.protocol,
             base,
         })
     }
@@ -226,15 +239,19 @@ impl Consumer {
             cluster,
             // A consumer has to name a group even when it joins none.
             group: &format!("tidemill.{purpose}.{}", std::process::id()),
+            protocol: GroupProtocol::Classic,
             client_id: &format!("tidemill-{purpose}"),
             longest_silence: Duration::ZERO,
             settings: &BTreeMap::new(),
         })
     }
 
-    /// Joins the group for these topics.
+    /// Joins the group for these topics. By KIP-848 the same topics again make a member send its heartbeat at once.
     pub fn subscribe(&self, topics: &[&str]) -> Result<(), Error> {
-        self.base.subscribe(topics).map_err(|error| Error::of_call(&error))
+        self.base.subscribe(topics).map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.fatal(&error),
+            _ => Error::of_call(&error),
+        })
     }
 
     /// Serves the main queue without waiting and takes what the group said since.
@@ -256,6 +273,9 @@ impl Consumer {
             Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) => {
                 self.base.context().push(GroupEvent::Away(Error::of_call(&error)));
             }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                self.base.context().push(GroupEvent::Trouble(self.fatal(&error)));
+            }
             Some(Err(error)) => {
                 self.base.context().log.error(error.clone(), "the client goes on trying");
                 self.base.context().push(GroupEvent::Trouble(Error::of_call(&error)));
@@ -263,6 +283,21 @@ impl Consumer {
         }
         let mut events = self.base.context().events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         events.pop_front()
+    }
+
+    /// Why the client cannot be used any more.
+    fn fatal(&self, error: &KafkaError) -> Error {
+        use RDKafkaErrorCode as C;
+        match self.base.client().fatal_error() {
+            // Of a broker that does not know the request, or is told not to.
+            Some((C::UnsupportedFeature | C::UnsupportedVersion, text))
+                if self.protocol == GroupProtocol::Consumer =>
+            {
+                Error::NoProtocol(text)
+            }
+            Some((_, text)) => Error::Fatal(text),
+            None => Error::of_call(error),
+        }
     }
 
     /// What the group committed for these partitions, in one fetch with their metadata. A dead
@@ -475,7 +510,9 @@ impl Consumer {
             sys::rd_kafka_consumer_group_metadata_destroy(raw);
             found
         };
-        if !is_member || generation < 0 {
+        // By KIP-848 a member's id is its own invention, and epoch 0 that of one that wants to join.
+        let least = if self.protocol == GroupProtocol::Consumer { 1 } else { 0 };
+        if !is_member || generation < least {
             return Err(Error::Stale(format!("not a member of the group (generation {generation})")));
         }
         self.no_membership()

@@ -35,6 +35,9 @@ pub enum Error {
     /// The producer or consumer cannot be used any more: make a new one.
     #[error("the kafka client failed for good: {0}")]
     Fatal(String),
+    /// The brokers, or this group, do not take members by the protocol of KIP-848.
+    #[error("no members by the protocol `consumer` (KIP-848): {0}; set groupProtocol to `auto` or `classic`")]
+    NoProtocol(String),
     /// A committed position that cannot be read.
     #[error("partition {topic}/{partition}: {reason}")]
     Position {
@@ -51,7 +54,7 @@ impl Error {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Config(_) | Self::Refused(_) => Class::Fatal,
+            Self::Config(_) | Self::Refused(_) | Self::NoProtocol(_) => Class::Fatal,
             _ => Class::Transient,
         }
     }
@@ -87,6 +90,8 @@ impl Error {
             | C::InvalidArgument => Self::Refused(text),
             C::IllegalGeneration
             | C::UnknownMemberId
+            | C::StaleMemberEpoch
+            | C::FencedMemberEpoch
             | C::RebalanceInProgress
             | C::FencedInstanceId
             | C::AssignmentLost => Self::Stale(text),

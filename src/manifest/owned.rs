@@ -4,8 +4,8 @@
 const ENGINE: [(&str, &str); 38] = [
     ("group.id", "use `spec.group`"),
     ("group.instance.id", "use `spec.instance` of the platform's settings"),
-    ("group.protocol", "the engine chooses it"),
-    ("group.protocol.type", "the engine chooses it"),
+    ("group.protocol", "use `spec.groupProtocol` of the platform's settings"),
+    ("group.protocol.type", "use `spec.groupProtocol` of the platform's settings"),
     ("group.remote.assignor", "the engine chooses it"),
     ("partition.assignment.strategy", "the engine chooses it"),
     ("enable.auto.commit", "use `spec.delivery.commitInterval`"),

@@ -14,7 +14,7 @@ use super::platform_spec::{LogFormat, PlatformManifest, PlatformSpec};
 use super::schema::platform_schema;
 use super::secret::{Secret, SecretError};
 use super::{owned, strict, text};
-use crate::model::Rate;
+use crate::model::{ProtocolChoice, Rate};
 
 /// The platform's settings, resolved. Printing it shows no secret.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub struct Platform {
     pub brokers: Option<String>,
     /// librdkafka settings of every client; see [`Platform::kafka_settings`].
     pub kafka: BTreeMap<String, Secret>,
+    /// How workers join consumer groups.
+    pub group_protocol: ProtocolChoice,
     /// Where this process keeps its files.
     pub state_dir: PathBuf,
     /// What this process is called, if it was told.
@@ -118,6 +120,7 @@ pub struct Overrides {
 #[derive(Debug, Clone, Copy)]
 enum Setting {
     Brokers,
+    GroupProtocol,
     StateDir,
     Instance,
     Metrics,
@@ -136,8 +139,9 @@ enum Setting {
     ShutdownDeadline,
 }
 
-const VARIABLES: [(&str, Setting); 17] = [
+const VARIABLES: [(&str, Setting); 18] = [
     ("TIDEMILL_BROKERS", Setting::Brokers),
+    ("TIDEMILL_GROUP_PROTOCOL", Setting::GroupProtocol),
     ("TIDEMILL_STATE_DIR", Setting::StateDir),
     ("TIDEMILL_INSTANCE", Setting::Instance),
     ("TIDEMILL_METRICS", Setting::Metrics),
@@ -249,6 +253,7 @@ impl Platform {
         Self {
             brokers: None,
             kafka: BTreeMap::new(),
+            group_protocol: ProtocolChoice::default(),
             state_dir,
             instance: None,
             metrics: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
@@ -289,8 +294,18 @@ impl Platform {
     }
 
     fn take(&mut self, document: &mut Document, spec: PlatformSpec) {
-        let PlatformSpec { brokers, kafka, state_dir, instance, listeners, log, telemetry, limits, shutdown } =
-            spec;
+        let PlatformSpec {
+            brokers,
+            kafka,
+            group_protocol,
+            state_dir,
+            instance,
+            listeners,
+            log,
+            telemetry,
+            limits,
+            shutdown,
+        } = spec;
         let token = listeners.admin_token.filter(|token| {
             let literal = Secret::parse(token).is_ok_and(|token| token.is_literal());
             if literal {
@@ -301,6 +316,11 @@ impl Platform {
         let (certificate, key) = listeners.admin_tls.map(|tls| (tls.certificate, tls.key)).unzip();
         let given = [
             ("spec.brokers", Setting::Brokers, brokers.map(|brokers| brokers.join(","))),
+            (
+                "spec.groupProtocol",
+                Setting::GroupProtocol,
+                group_protocol.map(|choice| choice.as_str().to_owned()),
+            ),
             ("spec.stateDir", Setting::StateDir, state_dir),
             ("spec.instance", Setting::Instance, instance),
             ("spec.listeners.metrics", Setting::Metrics, listeners.metrics),
@@ -408,6 +428,13 @@ impl Platform {
             Setting::Brokers => {
                 value.split(',').try_for_each(broker)?;
                 self.brokers = Some(value.to_owned());
+            }
+            Setting::GroupProtocol => {
+                let known = ProtocolChoice::ALL.into_iter().find(|choice| choice.as_str() == value);
+                self.group_protocol = known.ok_or_else(|| {
+                    let words = ProtocolChoice::ALL.map(|choice| format!("`{}`", choice.as_str()));
+                    format!("unknown word `{value}`, it takes {}", words.join(", "))
+                })?;
             }
             Setting::StateDir => self.state_dir = PathBuf::from(value),
             Setting::Instance => {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{ApiVersion, DurationText};
+use crate::model::ProtocolChoice;
 
 /// The platform's settings: brokers, security, listeners, files of this process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +54,9 @@ pub(super) struct PlatformSpec {
     /// values may be. Variables: `TIDEMILL_KAFKA_SASL_PASSWORD` sets `sasl.password`, and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, String>,
+    /// How workers join consumer groups. Default: `auto`. Variable: `TIDEMILL_GROUP_PROTOCOL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_protocol: Option<ProtocolChoice>,
     /// Where this process keeps its files. Default: `$XDG_STATE_HOME/tidemill`, else
     /// `~/.local/state/tidemill`, else `.tidemill` here. Variable: `TIDEMILL_STATE_DIR`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ mod function;
 mod headers;
 mod keyed;
 mod outbox;
+mod protocol;
 mod record;
 mod schedule;
 mod watch;
@@ -27,6 +28,7 @@ pub use function::{
 pub use headers::HeaderBuffer;
 pub use keyed::{At, Effect, Keyed, LookupError, TimerCall};
 pub use outbox::{Emit, KeyChoice, Mark, Outbox};
+pub use protocol::{CLASSIC_ONLY, GroupProtocol, ProtocolChoice};
 pub use record::{Header, Headers, NoHeaders, OwnedRecord, Record, lend_headers, own_headers};
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Tick};
 pub use watch::Watch;

@@ -15,12 +15,15 @@ pub const OUTCOMES: &str = "tidemill::outcomes";
 
 /// A worker's thread has begun.
 #[derive(Debug)]
-pub struct WorkerStarted;
+pub struct WorkerStarted {
+    /// How it joins its group.
+    pub protocol: &'static str,
+}
 
 impl WorkerStarted {
     /// Logs it.
     pub fn emit(self, _meter: &mut Meter) {
-        tracing::info!("worker started");
+        tracing::info!(protocol = self.protocol, "worker started");
     }
 }
 
@@ -524,7 +527,7 @@ mod tests {
     fn only_lost_data_and_a_stopped_worker_are_errors() {
         let mut meter = meter();
         let text = logged("error", Format::Text, || {
-            WorkerStarted.emit(&mut meter);
+            WorkerStarted { protocol: "classic" }.emit(&mut meter);
             for kind in [Rebalance::Assigned, Rebalance::Revoked, Rebalance::Lost] {
                 Rebalanced { kind, lanes: &[("rides", 0), ("rides", 1)] }.emit(&mut meter);
             }

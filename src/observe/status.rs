@@ -176,6 +176,8 @@ pub struct WorkerStatus {
     pub id: u32,
     /// It has been given an assignment, which may be empty when there are more workers than partitions.
     pub assigned: bool,
+    /// How it joined its group: `classic`, or `consumer` (KIP-848).
+    pub protocol: &'static str,
     /// It was asked to rest, and does.
     pub paused: bool,
     /// Its partitions.

@@ -29,30 +29,99 @@ struct Inner {
 
 /// What a worker says of itself. Clones share it.
 #[derive(Clone)]
-pub struct Word(Arc<(AtomicU64, AtomicBool)>);
+pub struct Word(Arc<Said>);
+
+struct Said {
+    idle_since_ms: AtomicU64,
+    has_first: AtomicBool,
+    partitions: AtomicU32,
+}
 
 impl Default for Word {
     fn default() -> Self {
-        Self(Arc::new((AtomicU64::new(BUSY), AtomicBool::new(false))))
+        Self(Arc::new(Said {
+            idle_since_ms: AtomicU64::new(BUSY),
+            has_first: AtomicBool::default(),
+            partitions: AtomicU32::default(),
+        }))
     }
 }
 
 impl Word {
-    /// It is idle since then, on the clock's monotonic time, or busy; and has the first partition or not.
-    pub fn say(&self, idle_since: Option<Duration>, has_first: bool) {
+    /// It is idle since then, on the clock's monotonic time, or busy; has the first partition or not; and so many.
+    pub fn say(&self, idle_since: Option<Duration>, has_first: bool, partitions: usize) {
         let ms = idle_since.map_or(BUSY, |since| u64::try_from(since.as_millis()).unwrap_or(BUSY - 1));
-        self.0.0.store(ms, Ordering::Relaxed);
-        self.0.1.store(has_first, Ordering::Relaxed);
+        self.0.idle_since_ms.store(ms, Ordering::Relaxed);
+        self.0.has_first.store(has_first, Ordering::Relaxed);
+        self.0.partitions.store(u32::try_from(partitions).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Since when it is idle.
     pub fn idle_since(&self) -> Option<Duration> {
-        Some(self.0.0.load(Ordering::Relaxed)).filter(|ms| *ms != BUSY).map(Duration::from_millis)
+        let ms = self.0.idle_since_ms.load(Ordering::Relaxed);
+        Some(ms).filter(|ms| *ms != BUSY).map(Duration::from_millis)
     }
 
     /// It has the first partition.
     pub fn has_first(&self) -> bool {
-        self.0.1.load(Ordering::Relaxed)
+        self.0.has_first.load(Ordering::Relaxed)
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> u32 {
+        self.0.partitions.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether workers are to hurry: one came or went, and partitions are not shared out yet. Clones share what was said.
+#[derive(Clone, Default)]
+pub struct Haste(Arc<AtomicBool>);
+
+impl Haste {
+    /// They are.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// They are to, or not.
+    pub fn set(&self, is_on: bool) {
+        self.0.store(is_on, Ordering::Relaxed);
+    }
+}
+
+/// How partitions are shared out among the workers, seen from time to time.
+#[derive(Default)]
+pub struct Balance {
+    /// How many each has.
+    seen: Vec<u32>,
+    /// When that changed last.
+    since: Duration,
+    /// They hurry no longer than until then.
+    until: Duration,
+}
+
+impl Balance {
+    /// The longest hurry; there may be more workers than partitions.
+    const LONGEST: Duration = Duration::from_secs(5);
+    /// So long nothing may have changed for it to end.
+    const QUIET: Duration = Duration::from_millis(500);
+
+    /// How many partitions each worker has `now`; whether they are to hurry.
+    pub fn look(&mut self, partitions: impl Iterator<Item = u32>, now: Duration) -> bool {
+        let partitions: Vec<u32> = partitions.collect();
+        let has_lost = self.seen.iter().zip(&partitions).any(|(before, now)| *before > 0 && *now == 0);
+        if self.seen.len() != partitions.len() || has_lost {
+            self.until = now + Self::LONGEST;
+        }
+        if self.seen != partitions {
+            self.seen = partitions;
+            self.since = now;
+        }
+        let is_quiet = now.saturating_sub(self.since) >= Self::QUIET;
+        if is_quiet && self.seen.iter().all(|has| *has > 0) {
+            self.until = Duration::ZERO;
+        }
+        now < self.until
     }
 }
 
@@ -97,5 +166,39 @@ impl Crew {
 
     fn bell(&self) -> std::sync::MutexGuard<'_, Option<Bell>> {
         self.inner.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_hurry_until_each_has_partitions_and_nothing_changes_any_more() {
+        let mut balance = Balance::default();
+        for (ms, partitions, hurry) in [
+            (0, vec![0], true),
+            (600, vec![0], true),
+            (700, vec![8], true),
+            (1199, vec![8], true),
+            (1200, vec![8], false),
+            (3000, vec![8, 0], true),
+            (3100, vec![4, 4], true),
+            (3600, vec![4, 4], false),
+            // Others took some: nobody came or went here.
+            (4000, vec![3, 2], false),
+            (5000, vec![3], true),
+            (5100, vec![8], true),
+            (5600, vec![8], false),
+            // More of them than partitions, and that is all.
+            (7000, vec![8, 0], true),
+            (11_999, vec![8, 0], true),
+            (12_000, vec![8, 0], false),
+            // It was started again.
+            (13_000, vec![0, 0], true),
+        ] {
+            let now = Duration::from_millis(ms);
+            assert_eq!(balance.look(partitions.iter().copied(), now), hurry, "{ms}: {partitions:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::kafka::{
     Admin, AdminError, Cluster, Commit, Consumer, ConsumerConfig, Error, Fetched, Partition,
     offsets_retention,
 };
-use crate::model::{Clock, Function, Moment, Record};
+use crate::model::{Clock, Function, GroupProtocol, Moment, Record};
 use crate::observe::Exposition;
 use crate::observe::metrics::Id;
 use crate::pipeline::{Checkpoint, Intake};
@@ -263,6 +263,7 @@ impl Watch {
         Consumer::new(&ConsumerConfig {
             cluster: &self.cluster,
             group: &format!("tidemill.doorbell.{}", std::process::id()),
+            protocol: GroupProtocol::Classic,
             client_id: "tidemill-doorbell",
             longest_silence: Duration::ZERO,
             settings: &settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),

@@ -1,20 +1,21 @@
 //! One function of a process: prepared, then run by its workers, each a thread of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::crew::Word;
+use super::crew::{Balance, Haste, Word};
 use super::doorbell::{Bell, Ring};
 use super::handlers::Handlers;
 use super::prepare::{self, Prepared};
+use super::protocol::Choice;
 use super::seat::{Control, Job};
 use super::watch::watch;
 use super::{Shared, Stop};
-use crate::kafka::{MessageLimits, message_limits};
-use crate::model::{Class, Dice, Function, Guarantee};
+use crate::kafka::{self, Admin, MessageLimits, message_limits};
+use crate::model::{Class, Dice, Function, GroupProtocol, Guarantee};
 use crate::observe::{FunctionInfo, FunctionReport, State};
 use crate::pipeline::{Handler, Pipeline, Sampler};
 use crate::worker::{Config, Parts, Stopped, Supervision, Tap, Worker};
@@ -42,6 +43,9 @@ pub(super) struct Runner {
     control: Control,
     tapper: Option<Tapper>,
     on_hang: OnHung,
+    /// By which its last worker joined.
+    protocol: Mutex<Option<Choice>>,
+    haste: Haste,
 }
 
 /// Told, with the reason, when a call does not come back.
@@ -56,6 +60,8 @@ impl Runner {
             control,
             tapper,
             on_hang: Box::new(|_| {}),
+            protocol: Mutex::default(),
+            haste: Haste::default(),
         }
     }
 
@@ -127,6 +133,7 @@ impl Runner {
         let is_decided_for =
             self.function.is_scaled && self.function.scale.max != Some(1) && self.shared.can_prepare;
         let mut registration = None;
+        let mut balance = Balance::default();
         loop {
             if is_decided_for && registration.is_none() {
                 let scaling = &self.shared.scaling;
@@ -142,6 +149,8 @@ impl Runner {
             while hands.last().is_some_and(|hand| hand.thread.is_finished()) {
                 result = result.and(hands.pop().map_or(Ok(()), Hand::end));
             }
+            let now = self.shared.clock.now().elapsed;
+            self.haste.set(balance.look(hands.iter().map(|hand| hand.word.partitions()), now));
             self.control.crew.runs(hands.len(), hands.iter().any(|hand| hand.word.has_first()));
             if hands.iter().any(|hand| hand.thread.is_finished()) {
                 break;
@@ -238,9 +247,18 @@ impl Runner {
             match self.run_worker(slot, (report, prepared), told) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.downcast_ref::<Stopped>() {
+                    Some(
+                        refusal @ (Stopped::Kafka(kafka::Error::NoProtocol(_)) | Stopped::NotAdmitted { .. }),
+                    ) if self.shared.protocols.may_change() => {
+                        self.change_protocol(refusal);
+                        told.1.say(None, false, 0);
+                        if told.0.is_set() {
+                            return Ok(());
+                        }
+                    }
                     Some(Stopped::Kafka(cause)) if cause.class() != Class::Fatal => {
                         tracing::warn!("worker starts again: {cause}");
-                        told.1.say(None, false);
+                        told.1.say(None, false, 0);
                         if told.0.wait(RESTART_AFTER) {
                             return Ok(());
                         }
@@ -252,6 +270,41 @@ impl Runner {
                     _ => return Err(error),
                 },
             }
+        }
+    }
+
+    /// The protocol for a worker that joins now; said when it is another than for the last one.
+    fn protocol(&self) -> GroupProtocol {
+        let choice = self.shared.protocols.of(&self.function, &self.shared.cluster);
+        let mut last = self.protocol.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(choice) != Some(choice) {
+            let Choice { protocol, why } = choice;
+            let hint = match protocol {
+                GroupProtocol::Classic => {
+                    "; an empty group begins after the brokers' group.initial.rebalance.delay.ms"
+                }
+                GroupProtocol::Consumer => "",
+            };
+            tracing::info!(protocol = protocol.as_str(), why, "joins its group{hint}");
+        }
+        choice.protocol
+    }
+
+    /// A worker was not taken by the protocol that it tried.
+    fn change_protocol(&self, refusal: &Stopped) {
+        let protocols = &self.shared.protocols;
+        if matches!(refusal, Stopped::Kafka(_)) {
+            tracing::info!("{refusal}");
+            return protocols.is_missing();
+        }
+        let group = Admin::new(&self.shared.cluster).and_then(|admin| admin.group(&self.function.group));
+        match group {
+            Ok(group) => {
+                let keeps = group.protocol == Some(GroupProtocol::Classic) && !group.members.is_empty();
+                tracing::warn!(state = group.state, members = group.members.len(), "{refusal}");
+                protocols.keeps_classic(&self.function.group, keeps);
+            }
+            Err(error) => tracing::warn!("{refusal}: {error}"),
         }
     }
 
@@ -271,6 +324,8 @@ impl Runner {
         let config = Config {
             function: Arc::clone(&self.function),
             cluster: self.shared.cluster.clone(),
+            protocol: self.protocol(),
+            may_change_protocol: self.shared.protocols.may_change(),
             instance: self.shared.instance.clone(),
             slot,
             redrive_partitions: prepared.redrive_partitions,
@@ -304,6 +359,7 @@ impl Runner {
                 control: self.control.clone(),
                 stop: stop.clone(),
                 word: word.clone(),
+                haste: self.haste.clone(),
                 handlers,
                 report: report.clone(),
             }),
@@ -335,6 +391,7 @@ struct Supervisor {
     /// This worker's, set with the function's.
     stop: Stop,
     word: Word,
+    haste: Haste,
     handlers: super::handlers::WorkerHandlers,
     report: FunctionReport,
 }
@@ -356,8 +413,12 @@ impl Supervision for Supervisor {
         self.stop.wait(time)
     }
 
-    fn say(&self, idle_since: Option<Duration>, has_first: bool) {
-        self.word.say(idle_since, has_first);
+    fn say(&self, idle_since: Option<Duration>, has_first: bool, partitions: usize) {
+        self.word.say(idle_since, has_first, partitions);
+    }
+
+    fn is_in_haste(&self) -> bool {
+        self.haste.is_on()
     }
 
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {

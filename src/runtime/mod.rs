@@ -15,6 +15,7 @@ mod instance;
 #[cfg(feature = "tls")]
 mod pem;
 mod prepare;
+mod protocol;
 mod scaling;
 mod seat;
 mod signal;
@@ -36,6 +37,7 @@ pub use function::Tapper;
 pub use handlers::Handlers;
 pub use instance::{Instance, InstanceError};
 pub use prepare::{EMBEDDED_PARTITIONS, PrepareError, make_redrive_topic};
+pub use protocol::{Choice, Protocols};
 pub use scaling::Scaling;
 pub use signal::{watch_signals, watch_stdin};
 pub use stop::Stop;
@@ -70,6 +72,8 @@ pub struct Shared {
     pub notes: Option<Arc<Notes>>,
     /// Topics are made, start offsets committed: on every broker but the embedded one, which cannot.
     pub can_prepare: bool,
+    /// How workers join their groups.
+    pub protocols: Protocols,
     /// Watches for functions that sleep.
     pub doorbell: Doorbell,
     /// Decides how many workers those have that are awake.
@@ -91,6 +95,7 @@ impl Shared {
             limits: Limits::default(),
             notes: None,
             can_prepare: true,
+            protocols: Protocols::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate::ProcessRate;
 use crate::kafka::{Cluster, MessageLimits, Partition};
-use crate::model::{Clock, Function, Guarantee};
+use crate::model::{Clock, Function, GroupProtocol, Guarantee};
 use crate::observe::Exposition;
 use crate::observe::trace::SpanQueue;
 use crate::plugin::Notes;
@@ -18,6 +18,10 @@ pub struct Config {
     pub function: Arc<Function>,
     /// Where.
     pub cluster: Cluster,
+    /// How it joins the function's group.
+    pub protocol: GroupProtocol,
+    /// It may be that the group takes nobody by that protocol: then another one is to be tried.
+    pub may_change_protocol: bool,
     /// Which process this is: stable over restarts, so that a restarted worker fences its dead self.
     pub instance: String,
     /// Which of the function's workers in this process, from 0.

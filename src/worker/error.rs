@@ -16,6 +16,12 @@ pub enum Stopped {
     /// The client or the broker refuses what the worker needs.
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
+    /// The group's coordinator answers, and does not take this member.
+    #[error("the group has not taken this worker within {waited:?}")]
+    NotAdmitted {
+        /// For how long it tried.
+        waited: Duration,
+    },
     /// The committed metadata of a partition cannot be read.
     #[error(
         "partition {partition}: {cause}; going on could repeat or lose events: read the group's offsets, then \

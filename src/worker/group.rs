@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::restore::{self, Progress, Restoring};
 use super::states::Takeover;
-use super::{ASK_WAIT, IDLE_WAIT, Stopped, Worker};
+use super::{ADMITTED_WITHIN, ASK_WAIT, IDLE_WAIT, Stopped, Worker};
 use crate::kafka::{Committed, Error, GroupEvent, Partition};
-use crate::model::{Class, StartAt};
+use crate::model::{Class, GroupProtocol, StartAt};
 use crate::observe::Rebalance;
 use crate::observe::events::{LanePlaced, Rebalanced, StateRestored};
 use crate::pipeline::Checkpoint;
@@ -17,6 +17,10 @@ type Opened = (Partition, usize, Checkpoint, bool);
 
 /// How long calls of partitions that are to be let go may take to end; then others make them again.
 const REVOKE_WITHIN: Duration = Duration::from_secs(1);
+/// From one heartbeat to the next while partitions are being shared out.
+const HURRY_EVERY: Duration = Duration::from_millis(50);
+/// The same while there is something to do.
+const HEAR_EVERY: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Hears everything the group has said so far.
@@ -33,6 +37,34 @@ impl Worker {
             self.answer(event)?;
         }
         Ok(())
+    }
+
+    /// By KIP-848 a member that is to have no partition is told nothing: it is assigned when it is a member.
+    pub(super) fn await_admission(&mut self) -> Result<(), Stopped> {
+        if self.is_assigned || self.config.protocol != GroupProtocol::Consumer {
+            return Ok(());
+        }
+        let waited = self.now().elapsed.saturating_sub(self.asked_at);
+        self.is_assigned = self.consumer.check_membership().is_ok();
+        let is_refused = !self.is_assigned && waited >= ADMITTED_WITHIN && !self.contact.is_doubtful();
+        match is_refused && self.config.may_change_protocol {
+            true => Err(Stopped::NotAdmitted { waited }),
+            false => Ok(()),
+        }
+    }
+
+    /// By KIP-848 a member hears of changes with its next heartbeat, for which the brokers leave it 5 s; subscribing to
+    /// the same again makes it send one at once.
+    pub(super) fn hurry(&mut self) -> Result<(), Stopped> {
+        let now = self.now().elapsed;
+        let is_in_haste = self.supervision.is_in_haste();
+        // What is busy talks to the brokers all the time; others are not to wait for it when they join.
+        let is_due = (is_in_haste || self.idle_since.is_none()) && now >= self.hurry_at;
+        if self.config.protocol != GroupProtocol::Consumer || !is_due {
+            return Ok(());
+        }
+        self.hurry_at = now + if is_in_haste { HURRY_EVERY } else { HEAR_EVERY };
+        Ok(self.consumer.subscribe(&self.config.function.subscribed_topics().collect::<Vec<_>>())?)
     }
 
     fn answer(&mut self, event: GroupEvent) -> Result<(), Stopped> {

@@ -62,6 +62,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The longest wait for one answer of the brokers, so that the group is heard in between.
 const ASK_WAIT: Duration = Duration::from_secs(1);
+/// How long a group may keep a member waiting for its first answer, while brokers answer.
+const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the runtime gives a worker besides its configuration.
 pub trait Supervision: Send {
@@ -73,9 +75,11 @@ pub trait Supervision: Send {
     fn is_paused(&self) -> bool;
     /// Waits so long, or until told to stop; whether it was.
     fn pause(&self, time: Duration) -> bool;
-    /// Told in every round: since when there is nothing to do, on the clock's monotonic time, if that is so; and whether the
-    /// function's first partition is read here.
-    fn say(&self, idle_since: Option<Duration>, has_first: bool);
+    /// Told in every round: since when there is nothing to do, on the clock's monotonic time, if that is so; whether the
+    /// function's first partition is read here; and how many partitions the worker has.
+    fn say(&self, idle_since: Option<Duration>, has_first: bool, partitions: usize);
+    /// Members came or went: partitions are to be shared out at once.
+    fn is_in_haste(&self) -> bool;
     /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>>;
 }
@@ -152,6 +156,10 @@ pub struct Worker {
     report: WorkerReport,
     /// The group has given an assignment, be it an empty one.
     is_assigned: bool,
+    /// When the group was asked to take this worker, on the clock's monotonic time.
+    asked_at: Duration,
+    /// When the group is asked next whether anything has changed, on the clock's monotonic time.
+    hurry_at: Duration,
     /// Paused, and nothing is uncut.
     is_resting: bool,
     last_cut_ms: Option<i64>,
@@ -168,6 +176,7 @@ impl Worker {
         let consumer = Consumer::new(&ConsumerConfig {
             cluster: &config.cluster,
             group: &function.group,
+            protocol: config.protocol,
             client_id: &config.client_id(),
             longest_silence: config.transaction_timeout() * 2,
             settings: &config.consumer_settings(),
@@ -227,6 +236,8 @@ impl Worker {
             spans: config.spans.clone().map(|queue| Spans::new(queue, &function)),
             report,
             is_assigned: false,
+            asked_at: now.elapsed,
+            hurry_at: now.elapsed,
             is_resting: false,
             last_cut_ms: None,
             idle_since: None,
@@ -237,7 +248,7 @@ impl Worker {
 
     /// Runs until told to stop, or until something only a person can mend.
     pub fn run(mut self) -> Result<(), Stopped> {
-        WorkerStarted.emit(&mut self.meter);
+        WorkerStarted { protocol: self.config.protocol.as_str() }.emit(&mut self.meter);
         let result = self.turn();
         self.leave(result)
     }
@@ -245,6 +256,8 @@ impl Worker {
     fn turn(&mut self) -> Result<(), Stopped> {
         loop {
             self.hear()?;
+            self.await_admission()?;
+            self.hurry()?;
             self.report();
             if self.supervision.is_stopping() && !self.finishes_batch() {
                 return Ok(());
@@ -348,7 +361,8 @@ impl Worker {
             false => IDLE_WAIT,
         };
         let timer = self.states.as_ref().and_then(|states| states.until_timer(self.now().wall_ms));
-        call.min(cut).min(self.until_tick()).min(timer.unwrap_or(IDLE_WAIT)).min(IDLE_WAIT)
+        let group = if self.supervision.is_in_haste() { LOOK_AGAIN } else { IDLE_WAIT };
+        call.min(cut).min(self.until_tick()).min(timer.unwrap_or(IDLE_WAIT)).min(group)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {
@@ -400,7 +414,8 @@ impl Worker {
         let first = function.shared_sources().next().map(|source| source.topic.as_str());
         let is_first =
             |lane: &Lane| lane.partition.partition == 0 && Some(lane.partition.topic.as_str()) == first;
-        self.supervision.say(self.idle_since, self.lanes.iter().any(is_first));
+        let partitions = self.lanes.len() + self.arriving.len();
+        self.supervision.say(self.idle_since, self.lanes.iter().any(is_first), partitions);
     }
 
     /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.
@@ -468,9 +483,11 @@ impl Worker {
         // A watermark may be ahead of the clock by as much as an event's time may.
         let delay_ms =
             least_ms.map(|least_ms| u64::try_from(now.wall_ms.saturating_sub(least_ms)).unwrap_or(0));
+        let protocol = self.config.protocol.as_str();
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
+            status.protocol = protocol;
             status.paused = is_resting;
             status.lanes = lanes;
             status.in_flight = in_flight;

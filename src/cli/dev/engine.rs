@@ -11,10 +11,10 @@ use super::Signal;
 use super::tap::{Ending, tapper};
 use crate::kafka::Cluster;
 use crate::manifest::Platform;
-use crate::model::{Clock, Function, SystemClock};
+use crate::model::{Clock, Function, ProtocolChoice, SystemClock};
 use crate::observe::{self, State};
 use crate::plugin::Registry;
-use crate::runtime::{Handlers, Instance, Runtime, Shared, Stop, Tapper};
+use crate::runtime::{Handlers, Instance, Protocols, Runtime, Shared, Stop, Tapper};
 
 /// Runs functions, other ones after a manifest was changed.
 pub struct Engine {
@@ -49,7 +49,11 @@ impl Engine {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let ending = Ending::default();
         let exposition = observe::install().context("metrics")?;
-        let shared = Shared { can_prepare, ..Shared::new(cluster, instance.id(), clock, exposition) };
+        // The embedded broker has no other.
+        let choice = if can_prepare { platform.group_protocol } else { ProtocolChoice::Classic };
+        let protocols = Protocols::new(choice);
+        let shared =
+            Shared { can_prepare, protocols, ..Shared::new(cluster, instance.id(), clock, exposition) };
         Ok(Self {
             shared,
             registry: Arc::new(Registry::default()),

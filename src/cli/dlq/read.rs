@@ -12,7 +12,7 @@ use super::progress::Redriven;
 use crate::cli::scan::{self, SILENT_FOR, Stretch};
 use crate::kafka::admin::Isolation;
 use crate::kafka::{Admin, Cluster, Commit, Consumer, ConsumerConfig, Partition};
-use crate::model::Record;
+use crate::model::{GroupProtocol, Record};
 
 /// How long somebody who only looks waits for what was redriven.
 pub const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ impl Log {
             consumer: Consumer::new(&ConsumerConfig {
                 cluster,
                 group,
+                protocol: GroupProtocol::Classic,
                 client_id: "tidemill-dlq",
                 longest_silence: Duration::ZERO,
                 // The end of a partition is told by a fetch that comes back empty, once for each partition.

@@ -183,6 +183,9 @@ fn process(args: &[&str], env: &[(&str, &str)]) -> Command {
             command.env_remove(variable);
         }
     }
+    if let Ok(protocol) = std::env::var("TIDEMILL_TEST_GROUP_PROTOCOL") {
+        command.env("TIDEMILL_GROUP_PROTOCOL", protocol);
+    }
     command.args(args).envs(env.iter().copied());
     command
 }
