@@ -77,6 +77,7 @@ impl Worker {
                 // newcomers may have to wait for a dead owner's transaction.
                 self.stand_firm()?;
                 self.consumer.assign(&[])?;
+                self.read_on()?;
                 self.arriving.extend(partitions);
                 self.count_at_once();
                 self.ask_at = self.now().elapsed;
@@ -133,7 +134,7 @@ impl Worker {
         self.share_budget();
         self.stand_firm()?;
         self.consumer.release(partitions)?;
-        Ok(())
+        self.read_on()
     }
 
     /// Tells librdkafka where each lane that stays goes on, before the group is answered.
@@ -144,6 +145,12 @@ impl Worker {
             Err(error) if self.recovery.is_none() => self.fail(error),
             _ => Ok(()),
         }
+    }
+
+    /// Once the group is answered: while it waited, librdkafka had paused every lane, and where nothing is left to fetch its
+    /// thread for a broker sleeps for up to a second. The end of a pause does not wake it; going to a place does.
+    fn read_on(&mut self) -> Result<(), Stopped> {
+        self.stand_firm()
     }
 
     fn tell(&mut self, kind: Rebalance, partitions: &[Partition]) {

@@ -1,4 +1,4 @@
-//! Partitions are shared out at once when workers come and go.
+//! Partitions are shared out at once when workers come and go, and those that stay where they are hardly notice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidemill::model::{Clock as _, SystemClock};
 
-use crate::harness::{PrivateBroker, Stage, ToSend, Worker, wait_until};
+use crate::harness::{Follower, Load, PrivateBroker, Stage, ToSend, Worker, cluster, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 8;
@@ -65,4 +65,74 @@ fn workers_share_partitions_out_at_once() {
         assert!(together.max(alone).max(joined) < most_ms, "{protocol}: {together} {alone} {joined}");
         assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
     }
+}
+
+#[test]
+fn what_stays_where_it_is_hardly_notices_that_workers_come_and_go() {
+    for protocol in ["consumer", "classic"] {
+        let env = [("TIDEMILL_GROUP_PROTOCOL", protocol)];
+        let stage = Stage::without_topics(cluster(), "unnoticed");
+        cluster().create_topic(&stage.source, PARTITIONS, &[]);
+        // When the broker took it, not when the event happened.
+        cluster().create_topic(&stage.sink, PARTITIONS, &[("message.timestamp.type", "LogAppendTime")]);
+        let follower = Follower::start(cluster(), &stage.sink);
+        let even = |n: u64, _: ToSend| {
+            let partition = n % PARTITIONS as u64;
+            ToSend::new(format!("key-{partition}"), n.to_string()).to(partition as i32)
+        };
+        let load = Load::start_with(cluster(), &stage.source, PARTITIONS as u64, even);
+        let mut stays = stage.spawn_with("stays", &env);
+        follower.wait_for_more(500, WITHIN);
+        let quiet_from = now_ms();
+        load.wait_for_more(1000);
+        let from = now_ms();
+        for _ in 0..3 {
+            let mut comes = stage.spawn_with("comes", &env);
+            wait_until(WITHIN, "it to have partitions", || !at_work(&comes).is_empty());
+            follower.wait_for_more(500, WITHIN);
+            assert!(comes.terminate(WITHIN).success(), "{}", comes.log());
+            follower.wait_for_more(500, WITHIN);
+        }
+        let to = now_ms();
+        let count = load.finish();
+        follower.wait_for(count as usize, WITHIN);
+        let records = follower.read();
+        assert!(stays.terminate(WITHIN).success(), "{}", stays.log());
+        stage.assert_each_ends_once(count);
+        let never_left: Vec<i32> =
+            (0..PARTITIONS).filter(|partition| begun(&stays, *partition) == 1).collect();
+        assert!(!never_left.is_empty(), "{}", stays.log());
+        // Each event goes to the sink's partition of its key; who reads it is told by its number.
+        let longest = |from: i64, to: i64| {
+            let gaps = never_left.iter().map(|partition| {
+                let is_of = |text: &str| {
+                    text.parse::<u64>().is_ok_and(|n| n % PARTITIONS as u64 == *partition as u64)
+                };
+                let mut times: Vec<i64> = records
+                    .iter()
+                    .filter(|record| is_of(record.text()) && (from..to).contains(&record.timestamp_ms))
+                    .map(|record| record.timestamp_ms)
+                    .collect();
+                times.sort_unstable();
+                times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+            });
+            gaps.max().unwrap_or(0)
+        };
+        let (quiet, noticed) = (longest(quiet_from, from), longest(from, to));
+        println!(
+            "{protocol}: {count} events; longest pause of {} partitions that stayed {noticed} ms, {quiet} ms before",
+            never_left.len()
+        );
+        assert!(noticed < 3000, "{noticed} ms");
+    }
+}
+
+/// How often a partition of the source began there.
+fn begun(worker: &Worker, partition: i32) -> usize {
+    let is_it = |line: &&str| {
+        line.contains("lane begins")
+            && line.contains(".in\"")
+            && line.contains(&format!("partition={partition} "))
+    };
+    worker.log().lines().filter(is_it).count()
 }
