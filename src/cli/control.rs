@@ -326,8 +326,8 @@ fn is_done(order: Order, state: &Value) -> anyhow::Result<bool> {
         (Order::Pause | Order::Resume | Order::Wake, "stopped") => bail!("it stopped: {}", words(state)),
         // One that sleeps calls nothing; woken, it rests.
         (Order::Pause, is) => Ok(matches!(is, "paused" | "starting" | "waiting" | "asleep")),
-        (Order::Resume, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "asleep")),
-        (Order::Wake, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "paused")),
+        (Order::Resume, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "parked" | "asleep")),
+        (Order::Wake, is) => Ok(matches!(is, "running" | "starting" | "waiting" | "parked" | "paused")),
     }
 }
 

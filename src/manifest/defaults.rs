@@ -234,7 +234,13 @@ impl Default for Circuit {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: min(), max: max_workers(), drain_within: drain_within(), zero_after: zero_after() }
+        Self {
+            min: min(),
+            max: max_workers(),
+            drain_within: drain_within(),
+            park_after: None,
+            zero_after: zero_after(),
+        }
     }
 }
 

@@ -114,6 +114,7 @@ fn scale(scale: &model::ScaleSpec) -> Scale {
         min: scale.min,
         max: scale.max.unwrap_or(0),
         drain_within: scale.drain_within.into(),
+        park_after: scale.park_after.map(Into::into),
         zero_after: scale.zero_after.into(),
     }
 }

@@ -83,7 +83,7 @@ impl Resolver<'_> {
     }
 
     fn scale(&mut self, scale: &Scale) -> ScaleSpec {
-        let Scale { min, max, ref drain_within, ref zero_after } = *scale;
+        let Scale { min, max, ref drain_within, ref park_after, ref zero_after } = *scale;
         if max != 0 && max < min {
             let message = format!("{max} is less than min, {min}; 0 is as many as there are partitions");
             self.document.refuse("spec.scale.max", message);
@@ -93,7 +93,15 @@ impl Resolver<'_> {
             self.document.refuse("spec.scale.drainWithin", "must be longer than zero");
         }
         let zero_after = self.duration("spec.scale.zeroAfter", zero_after);
-        ScaleSpec { min, max: (max != 0).then_some(max), drain_within, zero_after }
+        let park_after = park_after.as_ref().map(|text| self.duration("spec.scale.parkAfter", text));
+        if park_after.is_some_and(|after| after.is_zero()) {
+            self.document.refuse("spec.scale.parkAfter", "must be longer than zero");
+        }
+        if min == 0 && park_after.is_some_and(|after| after >= zero_after) {
+            let message = "must be shorter than `zeroAfter`, after which no worker is left";
+            self.document.refuse("spec.scale.parkAfter", message);
+        }
+        ScaleSpec { min, max: (max != 0).then_some(max), drain_within, park_after, zero_after }
     }
 
     fn handler(&mut self, handler: Handler) -> HandlerSpec {

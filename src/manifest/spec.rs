@@ -501,6 +501,10 @@ pub(super) struct Scale {
     /// How long a backlog may take to be handled.
     #[serde(default = "defaults::drain_within")]
     pub drain_within: DurationText,
+    /// How long nothing may have come before a worker is parked: it keeps its partitions, its state and its place in the
+    /// group, and gives handler, handler threads and memory back until something comes or falls due. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub park_after: Option<DurationText>,
     /// With `min: 0`: how long nothing may have come before the function sleeps.
     #[serde(default = "defaults::zero_after")]
     pub zero_after: DurationText,

@@ -8,7 +8,7 @@ use super::document::{Document, join};
 use super::text::nearest;
 
 /// Keys that have a meaning, but not yet: the type they belong to and their name.
-const NOT_YET_KEYS: [(&str, &str); 3] = [("Handler", "url"), ("Filter", "sql"), ("Scale", "parkAfter")];
+const NOT_YET_KEYS: [(&str, &str); 2] = [("Handler", "url"), ("Filter", "sql")];
 
 /// Words that have a meaning, but not yet.
 const NOT_YET_WORDS: [(&str, &str); 2] = [("Format", "avro"), ("Format", "protobuf")];

@@ -123,8 +123,12 @@ fn what_is_refused_is_named_with_line_path_and_remedy() {
             ],
         ),
         (
-            ("spec:", "spec:\n  scale: {min: 1, max: 2, drainWithin: 1s, parkAfter: 1s, zeroAfter: 1s}"),
-            &["5: spec.scale.parkAfter: not yet supported in this version: remove it"],
+            ("spec:", "spec:\n  scale: {min: 0, max: 2, drainWithin: 1s, parkAfter: 1s, zeroAfter: 1s}"),
+            &["5: spec.scale.parkAfter: must be shorter than `zeroAfter`, after which no worker is left"],
+        ),
+        (
+            ("spec:", "spec:\n  scale: {parkAfter: 0s}"),
+            &["5: spec.scale.parkAfter: must be longer than zero"],
         ),
         (
             ("spec:", "spec:\n  scale: {min: 3, max: 2, drainWithin: 0s}"),
@@ -604,7 +608,7 @@ proptest! {
                     "startAt": jiff::Timestamp::from_millisecond(start_ms).unwrap().to_string(),
                 }],
                 "sinks": [{"topic": "out", "format": if ce { "cloudevents" } else { "json" }, "filters": filters}],
-                "scale": {"min": min, "max": if ce { min } else { 0 }, "drainWithin": format!("{millis}ms")},
+                "scale": {"min": min, "max": if ce { min } else { 0 }, "drainWithin": format!("{millis}ms"), "parkAfter": format!("{}ms", millis % 50_000 + 1)},
             },
         });
         let function = one(&manifest.to_string());

@@ -77,6 +77,8 @@ pub struct ScaleSpec {
     pub max: Option<u32>,
     /// How long a backlog may take to be handled.
     pub drain_within: Duration,
+    /// How long nothing may have come before a worker keeps its partitions and state alone; `None`: it keeps everything.
+    pub park_after: Option<Duration>,
     /// How long nothing may have come before the last worker goes; only where `min` is 0.
     pub zero_after: Duration,
 }

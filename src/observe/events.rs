@@ -27,6 +27,32 @@ impl WorkerStarted {
     }
 }
 
+/// Nothing has come for long: the worker keeps its partitions and little else.
+pub struct WorkerParked {
+    /// For how long.
+    pub after: Duration,
+}
+
+impl WorkerParked {
+    /// Logs it.
+    pub fn emit(self, _meter: &mut Meter) {
+        tracing::info!(after = ?self.after, "parked: nothing has come");
+    }
+}
+
+/// A parked worker is at work again.
+pub struct WorkerUnparked {
+    /// How long its handler took to be made.
+    pub took: Duration,
+}
+
+impl WorkerUnparked {
+    /// Logs it.
+    pub fn emit(self, _meter: &mut Meter) {
+        tracing::info!(took = ?self.took, "at work again");
+    }
+}
+
 /// A worker's thread ends.
 pub struct WorkerStopped<'a> {
     /// The error that ended it; `None`: it was asked to.

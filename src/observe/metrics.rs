@@ -481,7 +481,7 @@ pub const TABLE: [Metric; 47] = [
         unit: "state",
         when: When::Asked,
         labels: &["function", "state"],
-        help: "1 for the state that the function is in, 0 for the others: starting, waiting, running, paused, stopping, stopped.",
+        help: "1 for the state that the function is in, 0 for the others: starting, waiting, running, paused, parked, asleep, stopping, stopped.",
     },
     Metric {
         id: Id::ScaleDesired,

@@ -116,6 +116,8 @@ pub enum State {
     Running,
     /// Was asked to rest: nothing is called, nothing is uncut, and its workers stay in the group.
     Paused,
+    /// Nothing has come for a while: its workers keep their partitions and state, and have no handler until something does.
+    Parked,
     /// No worker runs while nothing comes: the first event, or what falls due, wakes it.
     Asleep,
     /// Finishing what is in flight.
@@ -129,8 +131,8 @@ pub enum State {
 
 impl State {
     /// Every state's word, for metrics.
-    pub const WORDS: [&'static str; 7] =
-        ["starting", "waiting", "running", "paused", "asleep", "stopping", "stopped"];
+    pub const WORDS: [&'static str; 8] =
+        ["starting", "waiting", "running", "paused", "parked", "asleep", "stopping", "stopped"];
 
     /// The state's word.
     pub fn as_str(&self) -> &'static str {
@@ -139,6 +141,7 @@ impl State {
             Self::Waiting { .. } => "waiting",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Parked => "parked",
             Self::Asleep => "asleep",
             Self::Stopping => "stopping",
             Self::Stopped { .. } => "stopped",
@@ -180,6 +183,8 @@ pub struct WorkerStatus {
     pub protocol: &'static str,
     /// It was asked to rest, and does.
     pub paused: bool,
+    /// Nothing has come for `scale.parkAfter`: it has no handler until something does.
+    pub parked: bool,
     /// Its partitions.
     pub lanes: Vec<LaneStatus>,
     /// Records taken and not finished.
@@ -352,7 +357,7 @@ impl Status {
     /// must not hold up a rollout.
     pub fn unreadiness(&self) -> Vec<String> {
         let unready = |function: FunctionStatus| match &function.state {
-            State::Waiting { .. } | State::Paused | State::Asleep => None,
+            State::Waiting { .. } | State::Paused | State::Parked | State::Asleep => None,
             State::Running if function.workers.is_empty() => Some(format!("{} has no worker", function.name)),
             State::Running => function
                 .workers
@@ -409,10 +414,12 @@ impl FunctionReport {
             totals.add(&worker.totals);
         }
         let FunctionInfo { name, group, guarantee, .. } = self.shared.info.clone();
-        let is_paused = now.state == State::Running
-            && !workers.is_empty()
-            && workers.iter().all(|worker: &WorkerStatus| worker.paused);
-        let state = if is_paused { State::Paused } else { now.state.clone() };
+        let all = |is_so: fn(&WorkerStatus) -> bool| !workers.is_empty() && workers.iter().all(is_so);
+        let state = match &now.state {
+            State::Running if all(|worker| worker.paused) => State::Paused,
+            State::Running if all(|worker| worker.parked) => State::Parked,
+            state => state.clone(),
+        };
         let handler = now.handler.clone();
         FunctionStatus { name, group, guarantee, handler, state, problem: None, workers, totals }
     }
@@ -529,6 +536,10 @@ mod tests {
             worker.report(Duration::ZERO, |worker| worker.paused = true);
             assert_eq!(status.state("default/echo"), expected.next());
         }
+        for worker in &mut workers {
+            worker.report(Duration::ZERO, |worker| (worker.paused, worker.parked) = (false, true));
+        }
+        assert_eq!(status.state("default/echo"), Some(State::Parked));
         assert!(status.unreadiness().is_empty(), "it is as somebody wants it, though nothing is assigned");
         function.set_state(State::Stopping);
         assert_eq!(status.state("default/echo"), Some(State::Stopping));

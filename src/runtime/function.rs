@@ -421,6 +421,10 @@ impl Supervision for Supervisor {
         self.haste.is_on()
     }
 
+    fn handlers_again(&mut self, count: usize) -> Result<Option<Vec<Box<dyn Handler>>>, String> {
+        self.handlers.first(count).map_err(|error| format!("{error:#}"))
+    }
+
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>> {
         let (handlers, info) = self.handlers.newer(count)?;
         tracing::info!(digest = info.digest, entry = info.entry, "handler replaced");

@@ -117,7 +117,7 @@ impl Handlers {
 }
 
 impl WorkerHandlers {
-    /// So many instances to begin with; `None`: the function has no handler.
+    /// So many instances to begin with, or to begin again with; `None`: the function has no handler.
     pub(super) fn first(&mut self, count: usize) -> anyhow::Result<Option<Vec<Box<dyn Handler>>>> {
         self.take(count)
     }

@@ -307,6 +307,7 @@ mod tests {
         min: 0,
         max: None,
         drain_within: Duration::from_secs(30),
+        park_after: None,
         zero_after: Duration::from_secs(60),
     };
 

@@ -33,6 +33,11 @@ pub enum Stopped {
         /// What is wrong with it.
         cause: Damaged,
     },
+    /// After a pause without events the handler cannot be made anew.
+    #[error(
+        "the handler cannot be made again after `scale.parkAfter`: {0}; mend it and start the function again"
+    )]
+    Handler(String),
     /// No threads can be started.
     #[error(
         "cannot start a handler thread: {0}; lower spec.handler.concurrency or raise the limit of threads"

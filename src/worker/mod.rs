@@ -15,6 +15,7 @@ mod group;
 mod lanes;
 mod output;
 mod pace;
+mod park;
 mod rate;
 mod recover;
 mod restore;
@@ -47,6 +48,7 @@ use contact::Contact;
 use gathers::Gathers;
 use output::Outputs;
 use pace::{CutPace, Stride};
+use park::Parked;
 use rate::Budget;
 use restore::Restoring;
 use spans::Spans;
@@ -80,6 +82,8 @@ pub trait Supervision: Send {
     fn say(&self, idle_since: Option<Duration>, has_first: bool, partitions: usize);
     /// Members came or went: partitions are to be shared out at once.
     fn is_in_haste(&self) -> bool;
+    /// So many instances of the handler of now; `None`: the function has none.
+    fn handlers_again(&mut self, count: usize) -> Result<Option<Vec<Box<dyn Handler>>>, String>;
     /// So many instances of a newer handler, if there is one since the last call; asked between two cuts.
     fn newer_handlers(&mut self, count: usize) -> Option<Vec<Box<dyn Handler>>>;
 }
@@ -130,6 +134,8 @@ pub struct Worker {
     /// Tells what was begun before an abort from what came after.
     epoch: u32,
     threads: Option<Threads>,
+    /// Set while it is parked.
+    parked: Option<Parked>,
     /// Calls that ended, not looked at yet.
     done: Option<Done>,
     /// Nothing more can be taken until a call ends.
@@ -210,6 +216,7 @@ impl Worker {
                     Threads::start(&function.name.name, hands, &config.clock).map_err(Stopped::Threads)?,
                 ),
             },
+            parked: None,
             done: None,
             is_busy: false,
             budget: function
@@ -286,6 +293,7 @@ impl Worker {
             self.tell_progress()?;
             self.let_time_pass()?;
             self.make_ticks();
+            self.park_or_go_on()?;
             self.work()?;
             self.cut_if_due()?;
         }
@@ -342,6 +350,10 @@ impl Worker {
             }
         }
         self.read_at = self.now().elapsed;
+        if self.consumer.at_hand() > 0 {
+            // It may be done with before anybody asks again.
+            self.idle_since = None;
+        }
     }
 
     /// How long there is nothing to do but to wait for records and calls.
@@ -350,7 +362,8 @@ impl Worker {
             return Duration::ZERO;
         }
         let due = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min();
-        let mut call = due.map_or(IDLE_WAIT, |due| due.saturating_sub(now));
+        let longest = self.longest_wait();
+        let mut call = due.map_or(longest, |due| due.saturating_sub(now));
         if let Some(budget) = &self.budget {
             // Whatever is due, nothing may be called before.
             let next = budget.wait();
@@ -358,11 +371,11 @@ impl Worker {
         }
         let cut = match self.is_dirty() {
             true => self.pace.wait(now, self.is_drained()),
-            false => IDLE_WAIT,
+            false => longest,
         };
         let timer = self.states.as_ref().and_then(|states| states.until_timer(self.now().wall_ms));
-        let group = if self.supervision.is_in_haste() { LOOK_AGAIN } else { IDLE_WAIT };
-        call.min(cut).min(self.until_tick()).min(timer.unwrap_or(IDLE_WAIT)).min(group)
+        let group = if self.supervision.is_in_haste() { LOOK_AGAIN } else { longest };
+        call.min(cut).min(self.until_tick()).min(timer.unwrap_or(longest)).min(group)
     }
 
     fn cut_if_due(&mut self) -> Result<(), Stopped> {
@@ -421,6 +434,9 @@ impl Worker {
     /// Takes a newer handler; only while nothing is uncut, so that no call of the old one is undecided.
     /// Also while nothing comes: whoever replaced it expects the next event to meet the new one.
     fn swap(&mut self) {
+        if self.parked.is_some() {
+            return;
+        }
         let hands = self.threads.as_ref().map_or(0, Threads::len);
         let Some(mut handlers) = self.supervision.newer_handlers(1 + hands) else { return };
         self.pipeline.set_handler(handlers.pop());
@@ -483,12 +499,13 @@ impl Worker {
         // A watermark may be ahead of the clock by as much as an event's time may.
         let delay_ms =
             least_ms.map(|least_ms| u64::try_from(now.wall_ms.saturating_sub(least_ms)).unwrap_or(0));
-        let protocol = self.config.protocol.as_str();
+        let (protocol, is_parked) = (self.config.protocol.as_str(), self.parked.is_some());
         let (is_assigned, last_cut_ms, meter) = (self.is_assigned, self.last_cut_ms, &self.meter);
         self.report.report(now.elapsed, |status| {
             status.assigned = is_assigned;
             status.protocol = protocol;
             status.paused = is_resting;
+            status.parked = is_parked;
             status.lanes = lanes;
             status.in_flight = in_flight;
             (status.state_bytes, status.state_keys) = state;

@@ -263,6 +263,12 @@ impl States {
         Some(Duration::from_millis(u64::try_from(first.saturating_sub(wall_ms)).unwrap_or(0)))
     }
 
+    /// How long until something is due in any partition if nothing comes; `None`: nothing ever is.
+    pub fn until_due(&self, now: Moment) -> Option<Duration> {
+        let first = self.states.iter().filter_map(|state| state.wake_at_ms(now, self.spec.idle)).min()?;
+        Some(Duration::from_millis(u64::try_from(first.saturating_sub(now.wall_ms)).unwrap_or(0)))
+    }
+
     /// When something is due in a partition if nothing comes, by the wall clock, in milliseconds since the epoch.
     fn wake_at_ms(&self, partition: i32, now: Moment) -> Option<i64> {
         let state = self.states.iter().find(|state| state.partition == partition)?;

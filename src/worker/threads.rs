@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::Stopped;
 use crate::model::{Clock, HeaderBuffer, OwnedRecord, Watch};
 use crate::observe::trace::CallSpan;
 use crate::observe::{REPORT_EVERY, thread_cpu};
@@ -62,7 +63,7 @@ struct Line {
     /// When its call began, as [`Hand::begun`] says it, and how long that was seen to take.
     begun: Arc<AtomicU64>,
     watch: Watch,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Pipeline>,
 }
 
 /// The handler threads of a worker. Dropped, they end when they have given back what they have; one whose call hangs is
@@ -166,6 +167,18 @@ impl Threads {
         }
     }
 
+    /// Ends the threads, of which none may have a call; their pipelines, without handlers.
+    pub fn end(self) -> Result<Vec<Pipeline>, Stopped> {
+        // Without their senders they end.
+        let threads: Vec<_> = self.lines.into_iter().map(|line| line.thread).collect();
+        let ended = threads.into_iter().map(|thread| {
+            let mut pipeline = thread.join().map_err(|_| Stopped::DeadThread)?;
+            pipeline.set_handler(None);
+            Ok(pipeline)
+        });
+        ended.collect()
+    }
+
     /// A thread has died: of a panic in the engine, since those of handlers are caught.
     pub fn has_died(&self) -> bool {
         self.lines.iter().any(|line| line.thread.is_finished())
@@ -194,7 +207,7 @@ struct Hand {
 }
 
 impl Hand {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, orders: &Receiver<Order>) -> Pipeline {
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Handler(handler) => self.pipeline.set_handler(Some(handler)),
@@ -205,11 +218,12 @@ impl Hand {
                     let counts = self.pipeline.take_counts();
                     let done = Done { thread: self.thread, calls, counts, cpu: self.cpu() };
                     if self.done.send(done).is_err() {
-                        return;
+                        break;
                     }
                 }
             }
         }
+        self.pipeline
     }
 
     /// What this thread used since it told last; now and then, since asking takes a system call.

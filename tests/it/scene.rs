@@ -205,6 +205,7 @@ pub fn function(sinks: Vec<Sink>) -> Function {
             min: 0,
             max: None,
             drain_within: Duration::from_secs(30),
+            park_after: None,
             zero_after: Duration::from_secs(60),
         },
         is_scaled: false,

@@ -30,6 +30,7 @@ mod invoke_reads_an_event;
 mod kills;
 mod lost_offsets;
 mod new_from_topic;
+mod parked;
 mod pause;
 mod rebalance;
 mod redriven_results;

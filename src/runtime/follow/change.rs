@@ -83,7 +83,13 @@ fn is_same_but_for_the_handler(one: &Function, other: &Function) -> bool {
         // Where the manifest stands and what it is labelled changes nothing that runs, nor does how many workers
         // there should be; how many there are stands in `workers`.
         let bare = Function {
-            scale: ScaleSpec { min: 0, max: None, drain_within: Duration::ZERO, zero_after: Duration::ZERO },
+            scale: ScaleSpec {
+                min: 0,
+                max: None,
+                drain_within: Duration::ZERO,
+                park_after: function.scale.park_after,
+                zero_after: Duration::ZERO,
+            },
             is_scaled: false,
             handler: None,
             file: Default::default(),

@@ -165,7 +165,7 @@ impl Tidemill {
     pub fn new() -> Self {
         let drain_within = Duration::from_secs(DRAIN_WITHIN);
         let zero_after = Duration::from_secs(60);
-        let scale = ScaleSpec { min: 0, max: None, drain_within, zero_after };
+        let scale = ScaleSpec { min: 0, max: None, drain_within, park_after: None, zero_after };
         Self { decider: Decider::new(scale, Policy::default()), before: None, decisions: Vec::new() }
     }
 }
