@@ -44,6 +44,7 @@ mod schedule;
 mod scripts;
 mod shutdown;
 mod sleep;
+mod sleep_kills;
 mod slow_calls;
 mod start_offsets;
 mod state;
