@@ -123,7 +123,8 @@ fn what_stays_where_it_is_hardly_notices_that_workers_come_and_go() {
             "{protocol}: {count} events; longest pause of {} partitions that stayed {noticed} ms, {quiet} ms before",
             never_left.len()
         );
-        assert!(noticed < 3000, "{noticed} ms");
+        // A thread of librdkafka that nobody wakes sleeps for a second.
+        assert!(noticed < quiet + 900, "{noticed} ms, {quiet} ms before");
     }
 }
 
