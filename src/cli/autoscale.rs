@@ -1,5 +1,5 @@
-//! `tidemill autoscale`: the scaler alone. It decides how many workers functions should have, and either keeps processes for
-//! them on this host or tells KEDA.
+//! `tidemill autoscale`: the scaler alone. It decides how many workers functions should have, and keeps processes for them
+//! on this host or pods on Kubernetes, or tells KEDA.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::manifest::{self, Platform};
 use crate::model::{Clock, Function, SystemClock};
 use crate::observe::{self, Exposition};
 use crate::runtime::autoscale::keda::Keda;
-use crate::runtime::autoscale::{Autoscale, Board, Fleet, Launch};
+use crate::runtime::autoscale::{Autoscale, Board, Fleet, Kubernetes, Launch};
 use crate::runtime::{Instance, Runtime, Shared, Stop, watch_signals};
 use crate::scale::Policy;
 
@@ -36,11 +36,17 @@ const POD_START_UP: Duration = Duration::from_secs(10);
 #[command(after_long_help = "Examples:
   tidemill autoscale functions/ride-receipts --brokers 127.0.0.1:9092
   tidemill autoscale functions --workers-per-process 4 --zero-after 10m
+  tidemill autoscale functions --target kubernetes --kube-namespace rides
   tidemill autoscale functions --target keda --listen 0.0.0.0:9466
   curl http://127.0.0.1:9465/scale
 
 A process of `--target process` runs one function with --workers-per-process workers and neither of the listeners. It ends when
 this one does, however that ends. One that dies is started again, after a longer while each time in a row.
+
+`--target kubernetes` sets the replicas of Deployments and nothing else of them. A function's Deployment is the one in the
+namespace that has the annotation `tidemill.dev/function: NAMESPACE/NAME`. Its pods run `tidemill run FOLDER --only NAMESPACE/NAME
+--workers N`, N being --workers-per-process. No HorizontalPodAutoscaler or ScaledObject may hold the same Deployment. The API
+server is that of the kubeconfig (KUBECONFIG, ~/.kube/config), or of the pod's service account.
 
 For `--target keda` the trigger's metadata name `scalerAddress` (this one's), `function` (namespace/name) and, if it is not 1,
 `workersPerPod`. The metric `desiredWorkers` has that as its target, so there are as many pods as the workers need.
@@ -54,12 +60,15 @@ pub struct AutoscaleArgs {
     /// Who carries the decisions out
     #[arg(long, value_enum, default_value_t = Where::Process)]
     target: Where,
-    /// Of `--target process`: how many workers a process has; as many processes are kept as the workers need
+    /// Of `--target process` and `kubernetes`: how many workers a process, or a pod, has; there are as many as the workers need
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers_per_process: u32,
     /// Of `--target keda`: where its questions are answered, without TLS: for KEDA's operator alone
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9466")]
     listen: SocketAddr,
+    /// Of `--target kubernetes`: the namespace of the Deployments [default: the pod's own, or that of the kubeconfig's context]
+    #[arg(long, value_name = "NAMESPACE")]
+    kube_namespace: Option<String>,
     /// How long nothing may have come or waited before the last worker goes, whatever the manifests say (scale.zeroAfter)
     #[arg(long, value_name = "DURATION", value_parser = manifest::duration)]
     zero_after: Option<Duration>,
@@ -70,6 +79,8 @@ pub struct AutoscaleArgs {
 enum Where {
     /// This program keeps `tidemill run` processes on this host.
     Process,
+    /// The annotated Deployments have as many pods as are needed.
+    Kubernetes,
     /// KEDA asks by gRPC (`external` and `external-push` triggers) and keeps pods.
     Keda,
 }
@@ -115,6 +126,10 @@ impl AutoscaleArgs {
                 let fleet = self.fleet(global, &platform, (&functions, &board), &shared)?;
                 Box::new(move |stop| fleet.run(stop))
             }
+            Where::Kubernetes => {
+                let kubernetes = self.kubernetes(&board, &shared)?;
+                Box::new(move |stop| kubernetes.run(stop))
+            }
             Where::Keda => {
                 let keda = self.keda(&board, &shared)?;
                 Box::new(move |stop| keda.serve_until(stop))
@@ -139,8 +154,15 @@ impl AutoscaleArgs {
     fn start_up(&self) -> Duration {
         match self.target {
             Where::Process => Policy::default().start_up,
-            Where::Keda => POD_START_UP,
+            Where::Kubernetes | Where::Keda => POD_START_UP,
         }
+    }
+
+    fn kubernetes(&self, board: &Board, shared: &Shared) -> anyhow::Result<Kubernetes> {
+        let place = (self.kube_namespace.as_deref(), self.workers_per_process);
+        let kubernetes = Kubernetes::new(place, board, &shared.exposition, Arc::clone(&shared.clock))?;
+        tracing::info!(namespace = kubernetes.namespace(), "Deployments are kept");
+        Ok(kubernetes)
     }
 
     fn keda(&self, board: &Board, shared: &Shared) -> anyhow::Result<Keda> {

@@ -288,6 +288,8 @@ pub(crate) mod tests {
         exposition.counter(Id::ScaleDecisions, &[echo[0], ("reason", "moreNeeded")]).increment(1);
         exposition.counter(Id::ScaleFailures, &echo).increment(1);
         exposition.counter(Id::ScaleDied, &echo).increment(1);
+        exposition.level(Id::ScaleReplicas, &echo).set(2);
+        exposition.level(Id::ScaleUnheld, &echo).set(1);
         (exposition, status)
     }
 

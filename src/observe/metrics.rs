@@ -117,6 +117,8 @@ pub enum Id {
     ScaleDecisions,
     ScaleFailures,
     ScaleDied,
+    ScaleReplicas,
+    ScaleUnheld,
     ProcessInfo,
     ProcessDroppedSpans,
 }
@@ -131,7 +133,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 47] = [
+pub const TABLE: [Metric; 49] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -536,6 +538,24 @@ pub const TABLE: [Metric; 47] = [
         when: When::Live,
         labels: FUNCTION,
         help: "Processes of `autoscale --target process` that ended without being told to.",
+    },
+    Metric {
+        id: Id::ScaleReplicas,
+        name: "tidemill_scale_deployment_replicas",
+        kind: Kind::Gauge,
+        unit: "replicas",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "Replicas of the function's Deployment when `autoscale --target kubernetes` last saw or set them.",
+    },
+    Metric {
+        id: Id::ScaleUnheld,
+        name: "tidemill_scale_unheld_deployments",
+        kind: Kind::Gauge,
+        unit: "deployments",
+        when: When::Live,
+        labels: FUNCTION,
+        help: "1 while `autoscale --target kubernetes` does not hold the function's Deployment, else 0; `/scale` says why.",
     },
     Metric {
         id: Id::ProcessInfo,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::autoscale::ANNOTATION;
 use crate::manifest::{self, Overrides, Platform};
 
 fn deploy(file: &str) -> PathBuf {
@@ -20,7 +21,7 @@ fn the_functions_are_valid() {
 
 #[test]
 fn the_platform_settings_for_kubernetes_are_valid() {
-    let kubernetes = text("kubernetes.yaml");
+    let kubernetes = text("kubernetes/settings.yaml");
     let (_, settings) = kubernetes.split_once("tidemill.yaml: |\n").unwrap();
     let settings: String = settings
         .lines()
@@ -42,11 +43,25 @@ fn the_platform_settings_for_kubernetes_are_valid() {
 
 #[test]
 fn a_pod_may_finish_before_it_is_killed() {
-    let kubernetes = text("kubernetes.yaml");
+    let kubernetes = text("kubernetes/workers.yaml");
     let (_, grace) = kubernetes.split_once("terminationGracePeriodSeconds: ").unwrap();
     let grace: u64 = grace.lines().next().unwrap().parse().unwrap();
     let platform = Platform::load(None, [], &Overrides::default()).unwrap();
     assert!(grace > platform.shutdown_deadline.as_secs());
+}
+
+/// One count of workers a pod, wherever it stands, and one function whose pods they are.
+#[test]
+fn the_scaler_finds_the_deployment_of_the_function() {
+    let (workers, scaler) = (text("kubernetes/workers.yaml"), text("kubernetes/scaler.yaml"));
+    let functions = manifest::load(&[deploy("functions")]).unwrap_or_else(|errors| panic!("{errors}"));
+    let name = &functions[0].name;
+    assert!(workers.contains(&format!("\n    {ANNOTATION}: {name}\n")), "{name}");
+    assert!(workers.contains(&format!("- --only={name}\n")), "{name}");
+    assert!(workers.contains("- --workers=1\n") && scaler.contains("- --workers-per-process=1\n"));
+    assert!(text("keda/scaledobject.yaml").contains("workersPerPod: \"1\"\n"));
+    assert!(!workers.contains("\n  replicas:"), "what is applied again would contradict the scaler");
+    assert!(functions[0].scale.min == 0, "with nothing to do it has no pod");
 }
 
 #[test]

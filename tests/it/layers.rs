@@ -9,11 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Names that belong to parts: (name, the modules of `src/` that may say it, why).
-const HOMES: [(&str, &[&str], &str); 5] = [
+const HOMES: [(&str, &[&str], &str); 7] = [
     ("rdkafka", &["kafka"], "the client's types stop at the kafka module"),
     ("rdkafka_sys", &["kafka"], "the client's types stop at the kafka module"),
     ("libloading", &["plugin"], "only the plugin module loads code"),
     ("tidemill_abi", &["plugin"], "the engine speaks its own types, the plugin module the contract's"),
+    ("kube", &["runtime"], "Kubernetes' types stop at the target that speaks with it"),
+    ("k8s_openapi", &["runtime"], "Kubernetes' types stop at the target that speaks with it"),
     ("anyhow", &["runtime", "cli"], "a part has an error type of its own; only the edge collects them"),
 ];
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | metrics | `/metrics` | Prometheus' text format |
 //! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
-//! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic, else 503 and why |
+//! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic (`autoscale`: is decided for, and its Deployment held), else 503 and why |
 //! | admin | `/functions` | JSON: functions, workers, lanes, totals, what of the manifests is not taken up; no payloads |
 //! | admin | `/scale` | JSON: how many workers functions should have, why, and what was measured; where `autoscale` decides it |
 //! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain`, `…/wake` | 202: the order is given; 404, 409: why not |
@@ -268,6 +268,8 @@ async fn readyz(State(shown): State<Shown>) -> Response {
             let why = standing.problem.map_or_else(String::new, |problem| format!(": {problem}"));
             complaints.push(format!("{name}: nothing is decided yet{why}"));
         }
+        let deployment = standing.deployment.and_then(|deployment| deployment.problem);
+        complaints.extend(deployment.map(|problem| format!("{name}: {problem}")));
     }
     verdict(&complaints)
 }

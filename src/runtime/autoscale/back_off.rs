@@ -1,4 +1,4 @@
-//! How long a process that died is waited with before it is started again.
+//! How long what failed is waited with before it is tried again: a process that died, a server that does not answer.
 
 use std::time::Duration;
 

@@ -47,6 +47,9 @@ pub struct Standing {
     /// The processes that are kept for it on this host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
+    /// The Deployment that is kept for it; `None`: none is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<Deployment>,
 }
 
 /// A process that is kept, or is to be.
@@ -65,7 +68,39 @@ pub struct Process {
     pub last_end: Option<String>,
 }
 
+/// The Deployment whose pods are a function's workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Where it is, or should be.
+    pub namespace: String,
+    /// `None`: it is not held, and `problem` says why.
+    pub name: Option<String>,
+    /// Pods that it is to have.
+    pub replicas: Option<u32>,
+    /// Pods that are ready.
+    pub ready: Option<u32>,
+    /// How often somebody else changed the number while it was held.
+    pub overruled: u32,
+    /// Why it is not held.
+    pub problem: Option<String>,
+}
+
+/// How long a decision is believed when no other follows.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
+
 impl Standing {
+    /// So many workers were decided, not too long before `now`, else why that cannot be told.
+    pub fn believed(&self, now: Duration) -> Result<u32, String> {
+        let problem = self.problem.as_deref().unwrap_or("the first look is not over");
+        let desired = self.desired.ok_or_else(|| format!("nothing is decided yet: {problem}"))?;
+        let age = now.saturating_sub(self.decided_at);
+        if age > BELIEVED_FOR {
+            return Err(format!("decided {}s ago and not since: {problem}", age.as_secs()));
+        }
+        Ok(desired)
+    }
+
     /// Takes over what was decided at `at`.
     pub fn decide(&mut self, at: Duration, decision: &Decision, inputs: &Inputs) {
         self.desired = Some(decision.workers);

@@ -1,25 +1,29 @@
 //! The scaler alone: once a second it looks at all functions from outside, decides for each how many workers it should
-//! have, and puts that on the [`Board`]. Who carries it out reads it there: [`Fleet`] keeps processes on this host.
+//! have, and puts that on the [`Board`]. Who carries it out reads it there: [`Fleet`] keeps processes on this host,
+//! [`Kubernetes`] the pods of Deployments.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `board` | what was decided last, shared |
 //! | `watched` | one function: from samples to a decision |
 //! | `fleet` | its processes on this host |
+//! | `kubernetes` | its Deployment's pods |
 //! | `keda` | KEDA's questions, answered over gRPC |
-//! | `back_off` | how long one that died is waited with |
+//! | `back_off` | how long what failed is waited with |
 
 mod back_off;
 mod board;
 mod fleet;
 pub mod keda;
+mod kubernetes;
 mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use board::{Board, Process, Standing, Standings};
+pub use board::{Board, Deployment, Process, Standing, Standings};
 pub use fleet::{Fleet, Launch, ToCommand};
+pub use kubernetes::{ANNOTATION, Kubernetes};
 use watched::Watched;
 
 use super::Stop;

@@ -28,7 +28,7 @@ use self::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
-use super::board::{Board, Standing};
+use super::board::Board;
 use crate::model::Clock;
 use crate::runtime::Stop;
 
@@ -38,9 +38,6 @@ const METRIC: &str = "desiredWorkers";
 /// The keys of a trigger's metadata; KEDA's own address key comes along.
 const FUNCTION: &str = "function";
 const WORKERS_PER_POD: &str = "workersPerPod";
-
-/// How long a decision is believed when no other follows.
-const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -141,20 +138,8 @@ impl Scaler {
         let standing = standings.get(function).ok_or_else(|| {
             Status::not_found(format!("no function {function} is decided for here, but {}", known()))
         })?;
-        believed(standing, self.clock.now().elapsed)
+        standing.believed(self.clock.now().elapsed).map_err(Status::unavailable)
     }
-}
-
-/// What was decided, as long as that is not too long ago.
-fn believed(standing: &Standing, now: Duration) -> Result<u32, Status> {
-    let problem = standing.problem.as_deref().unwrap_or("the first look is not over");
-    let desired =
-        standing.desired.ok_or_else(|| Status::unavailable(format!("nothing is decided yet: {problem}")))?;
-    let age = now.saturating_sub(standing.decided_at);
-    if age > BELIEVED_FOR {
-        return Err(Status::unavailable(format!("decided {}s ago and not since: {problem}", age.as_secs())));
-    }
-    Ok(desired)
 }
 
 #[tonic::async_trait]
@@ -186,7 +171,7 @@ impl ExternalScaler for Scaler {
             let mut last = None;
             while !told.is_closed() {
                 let standing = changes.borrow_and_update().get(&asked.function).cloned();
-                let desired = standing.map(|standing| believed(&standing, clock.now().elapsed));
+                let desired = standing.map(|standing| standing.believed(clock.now().elapsed));
                 // While nothing can be believed nothing is said, and what was said holds on.
                 if let Some(Ok(desired)) = desired
                     && last.replace(desired > 0) != Some(desired > 0)
