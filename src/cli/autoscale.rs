@@ -40,8 +40,8 @@ const POD_START_UP: Duration = Duration::from_secs(10);
   tidemill autoscale functions --target keda --listen 0.0.0.0:9466
   curl http://127.0.0.1:9465/scale
 
-A process of `--target process` runs one function with --workers-per-process workers and neither of the listeners. It ends when
-this one does, however that ends. One that dies is started again, after a longer while each time in a row.
+A process of `--target process` runs one function with --workers-per-process workers. Its admin listener is at a free port of
+loopback, where `pause` and others find it. It ends when this one does, however that ends. One that dies is started again, after a longer while each time in a row.
 
 `--target kubernetes` sets the replicas of Deployments and nothing else of them. A function's Deployment is the one in the
 namespace that has the annotation `tidemill.dev/function: NAMESPACE/NAME`. Its pods run `tidemill run FOLDER --only NAMESPACE/NAME
@@ -113,7 +113,8 @@ impl AutoscaleArgs {
         );
         let board = autoscale.board();
         let runtime = Runtime::new(&shared, &stop, None);
-        let admin = run::serve(&platform, &shared, (&runtime, Some(board.clone())), &stop)?;
+        let admin =
+            run::serve(&platform, &shared, (&runtime, Some(board.clone())), &stop)?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             brokers = shared.cluster.brokers(),
@@ -196,8 +197,8 @@ impl AutoscaleArgs {
             // Ctrl-C is for this process, which tells the others.
             std::os::unix::process::CommandExt::process_group(&mut command, 0);
             command.env("TIDEMILL_INSTANCE", instance);
-            // They would all want the same ports.
-            command.env("TIDEMILL_METRICS", "off").env("TIDEMILL_ADMIN", "off");
+            // They would all want the same ports. Orders find them through the function's group.
+            command.env("TIDEMILL_METRICS", "off").env("TIDEMILL_ADMIN", "127.0.0.1:0");
             command
         };
         let launch = Launch {

@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::control::Process;
+use super::locate::{self, Peer};
+use super::process::Process;
 use super::{Global, Output, connect};
 use crate::kafka::admin::{Isolation, OffsetAt};
 use crate::kafka::{Admin, Committed, Partition};
@@ -17,8 +18,8 @@ use crate::manifest;
 /// Show how far a consumer group is behind
 ///
 /// Lag is counted in offsets, so it is an upper bound: markers of transactions, aborted and compacted
-/// records have offsets too. Where a process runs that works on the group, at --admin or where the platform's settings
-/// have its admin listener, it is shown what each of its partitions is at: reading, retrying, restoring its state.
+/// records have offsets too. Processes that work on the group tell what each of its partitions is at: reading, retrying,
+/// restoring its state. They are found through the group, or --admin names one; nobody needs to answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   tidemill lag functions/ride-receipts/function.yaml
@@ -81,6 +82,9 @@ struct GroupLag {
     members: usize,
     lag: i64,
     partitions: Vec<Row>,
+    /// The processes of its members.
+    #[serde(skip)]
+    peers: Vec<Peer>,
 }
 
 impl LagArgs {
@@ -92,9 +96,11 @@ impl LagArgs {
             .into_iter()
             .map(|(group, topics)| group_lag(&admin, group, &topics))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let functions = self.process.functions(&global.platform()?);
+        let peers = groups.iter_mut().flat_map(|found| std::mem::take(&mut found.peers)).collect();
         // Nobody needs to be there unless somebody was named.
-        let functions = if self.process.is_given() { functions? } else { functions.unwrap_or_default() };
+        let look = locate::look(&self.process, &global.platform()?, peers)?;
+        look.complain();
+        let functions: Vec<Value> = look.answers.into_iter().flat_map(|answer| answer.functions).collect();
         for found in &mut groups {
             let lanes = lanes_of(&functions, &found.group);
             found.partitions.iter_mut().for_each(|row| row.hear(&lanes));
@@ -160,7 +166,8 @@ fn group_lag(admin: &Admin, group: String, topics: &[String]) -> anyhow::Result<
     committed.sort_by(|a, b| a.partition.cmp(&b.partition));
     let partitions = rows(admin, committed)?;
     let lag = partitions.iter().map(|row| row.lag).sum();
-    Ok(GroupLag { members: admin.group(&group)?.members.len(), group, lag, partitions })
+    let members = admin.group(&group)?.members;
+    Ok(GroupLag { members: members.len(), group, lag, partitions, peers: locate::peers(&members) })
 }
 
 fn rows(admin: &Admin, committed: Vec<Committed>) -> anyhow::Result<Vec<Row>> {

@@ -21,7 +21,7 @@ use crate::runtime::telemetry::{self, Telemetry};
 use crate::runtime::{
     Follow, Handlers, Instance, Limits, Protocols, Runtime, Shared, Stop, watch_signals, watch_stdin,
 };
-use crate::worker::ProcessRate;
+use crate::worker::{AdminAddress, ProcessRate};
 
 /// Run functions
 ///
@@ -180,7 +180,12 @@ pub(super) fn serve(
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    Ok(Admin::start(&config, shown, stopped)?)
+    let (is_tls, admin) = (config.tls.is_some(), Admin::start(&config, shown, stopped)?);
+    if let Some(address) = admin.admin() {
+        // Nobody else sets it.
+        let _ = shared.admin.set(AdminAddress { address, is_tls });
+    }
+    Ok(admin)
 }
 
 /// The exporter of traces and metrics, if there is to be one.

@@ -11,7 +11,8 @@ pub(super) fn namespace() -> String {
     "default".to_owned()
 }
 
-pub(super) fn group(name: &FunctionName) -> String {
+/// The consumer group of a function whose manifest names none.
+pub fn group(name: &FunctionName) -> String {
     format!("tidemill.{}.{}", name.namespace, name.name)
 }
 

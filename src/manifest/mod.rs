@@ -30,6 +30,7 @@ mod typed;
 mod window;
 mod window_spec;
 
+pub use defaults::group as default_group;
 pub use error::{Diagnostic, Errors};
 pub use load::{Fault, Survey, load, manifest_files, parse, survey};
 pub use platform::{Log, Overrides, Platform, Telemetry, TlsFiles};

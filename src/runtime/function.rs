@@ -328,6 +328,7 @@ impl Runner {
             may_change_protocol: self.shared.protocols.may_change(),
             instance: self.shared.instance.clone(),
             slot,
+            admin: self.shared.admin.get().copied(),
             redrive_partitions: prepared.redrive_partitions,
             stitch_partitions: prepared.stitch_partitions,
             limits: self.shared.can_prepare.then(|| self.limits()),

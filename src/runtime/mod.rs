@@ -27,7 +27,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use doorbell::Doorbell;
@@ -47,7 +47,7 @@ use crate::model::{Clock, Function, OnHang};
 use crate::observe::trace::Tracing;
 use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
-use crate::worker::ProcessRate;
+use crate::worker::{AdminAddress, ProcessRate};
 use function::Runner;
 use seat::{Control, Job, Next, Seat};
 
@@ -58,6 +58,8 @@ pub struct Shared {
     pub cluster: Cluster,
     /// Which process this is, stable over restarts.
     pub instance: String,
+    /// Where its admin listener is, once that is known; workers that begin before do not tell of it.
+    pub admin: Arc<OnceLock<AdminAddress>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where numbers are published.
@@ -88,6 +90,7 @@ impl Shared {
             scaling: Scaling::new(&cluster, &clock, instance),
             cluster,
             instance: instance.to_owned(),
+            admin: Arc::default(),
             clock,
             exposition,
             status: Status::default(),
@@ -197,6 +200,11 @@ impl Runtime {
             ended: Condvar::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Which process this is.
+    pub fn instance(&self) -> &str {
+        &self.inner.shared.instance
     }
 
     /// Starts every function on threads of its own. Nothing here waits for a broker.

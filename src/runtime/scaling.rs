@@ -13,7 +13,7 @@ use super::crew::Crew;
 use crate::kafka::{Admin, AdminError, Cluster};
 use crate::model::{Clock, Function};
 use crate::scale::{Decider, Inputs, Policy, Sample, Sampler, Target};
-use crate::worker::CLIENT_ID_PREFIX;
+use crate::worker::ClientId;
 
 /// From one decision to the next.
 const DECIDE_EVERY: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl Scaling {
         let inner = Inner {
             cluster: cluster.clone(),
             clock: Arc::clone(clock),
-            own: format!("{CLIENT_ID_PREFIX}{instance}-"),
+            own: ClientId::prefix(instance),
             entries: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

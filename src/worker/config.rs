@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::client_id::{AdminAddress, ClientId};
 use super::rate::ProcessRate;
 use crate::kafka::{Cluster, MessageLimits, Partition};
 use crate::model::{Clock, Function, GroupProtocol, Guarantee};
@@ -26,6 +27,8 @@ pub struct Config {
     pub instance: String,
     /// Which of the function's workers in this process, from 0.
     pub slot: u32,
+    /// Where the process takes orders; `None`: nowhere.
+    pub admin: Option<AdminAddress>,
     /// How many partitions its redrive topic has; 0: it is not there.
     pub redrive_partitions: i32,
     /// How many partitions its stitch topic has, if it has one.
@@ -51,9 +54,10 @@ impl Config {
         format!("{}/{}/{}", self.function.group, self.instance, self.slot)
     }
 
-    /// `tidemill-instance-slot`: how the group's members are told from foreign ones.
+    /// How the group's members are told from foreign ones, and where their processes are.
     pub fn client_id(&self) -> String {
-        format!("{CLIENT_ID_PREFIX}{}-{}", self.instance, self.slot)
+        let Self { instance, slot, admin, .. } = self;
+        ClientId { instance: instance.clone(), slot: *slot, admin: *admin }.to_string()
     }
 
     /// How long the broker lets a transaction stand open: 10 s, but calls run inside it.
@@ -97,9 +101,6 @@ impl Config {
         self.function.delivery.guarantee == Guarantee::ExactlyOnce
     }
 }
-
-/// Every client of Tidemill calls itself so.
-pub const CLIENT_ID_PREFIX: &str = "tidemill-";
 
 /// The settings of the manifest, and a queue's size where they do not give one.
 fn with_queue(settings: &BTreeMap<String, String>, name: &str, bytes: u64) -> BTreeMap<String, String> {

@@ -6,6 +6,7 @@
 //! way, `recover`: abort, fetch what is committed, rewind every lane to it, go on.
 
 mod along;
+mod client_id;
 mod config;
 mod contact;
 mod cut;
@@ -33,7 +34,8 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{CLIENT_ID_PREFIX, Config};
+pub use client_id::{AdminAddress, CLIENT_ID_PREFIX, ClientId};
+pub use config::Config;
 pub use error::Stopped;
 pub use lanes::{Lane, Lanes};
 pub use rate::ProcessRate;

@@ -19,6 +19,7 @@ mod explain;
 mod fenced;
 mod flights_week;
 mod formats_on_the_wire;
+mod found;
 mod group_protocol;
 mod handovers;
 mod hangs;

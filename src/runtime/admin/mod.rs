@@ -284,6 +284,7 @@ fn verdict(complaints: &[String]) -> Response {
 async fn functions(State(shown): State<Shown>) -> Response {
     let document = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "instance": shown.runtime.instance(),
         "functions": shown.status.functions(),
         "problems": shown.status.problems().others,
     });
