@@ -200,6 +200,30 @@ impl Look {
         self.answers.iter().filter(runs)
     }
 
+    /// What each says of the functions about which it decides, by their names.
+    pub fn standings(&self) -> BTreeMap<String, Value> {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            return BTreeMap::new();
+        };
+        runtime.block_on(async {
+            let mut asked = JoinSet::new();
+            for answer in &self.answers {
+                let listener = Arc::clone(&answer.listener);
+                asked.spawn(async move {
+                    let answer =
+                        tokio::time::timeout(GLANCE_WITHIN, listener.ask(Method::GET, "/scale")).await;
+                    let (_, answer) = answer.ok()?.ok()?;
+                    serde_json::from_str::<Value>(&answer).ok()?["functions"].as_object().cloned()
+                });
+            }
+            let mut standings = BTreeMap::new();
+            while let Some(answer) = asked.join_next().await {
+                standings.extend(answer.ok().flatten().into_iter().flatten());
+            }
+            standings
+        })
+    }
+
     /// Says who has a listener and does not answer.
     pub fn complain(&self) {
         for Silent { instance, why, .. } in self.silent.iter().filter(|silent| silent.listens) {

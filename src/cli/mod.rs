@@ -34,6 +34,7 @@ mod scan;
 mod tail;
 mod test;
 mod tick;
+mod top;
 mod trial;
 mod verdict;
 mod why;
@@ -94,6 +95,7 @@ enum Verb {
     Run(run::Run),
     Tail(tail::TailArgs),
     Test(test::Test),
+    Top(top::Top),
     Why(why::Why),
 }
 
@@ -156,6 +158,7 @@ impl Cli {
             Verb::Run(run) => run.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Test(test) => test.run(&self.global),
+            Verb::Top(top) => top.run(&self.global),
             Verb::Why(why) => why.run(&self.global),
         };
         match result.map_err(anyhow::Error::downcast::<Errors>) {

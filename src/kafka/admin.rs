@@ -338,6 +338,11 @@ impl Admin {
         })
     }
 
+    /// All groups that this user may see, of whatever state, those included that have no members.
+    pub fn group_names(&self) -> Result<BTreeSet<String>, AdminError> {
+        self.retrying(&|| "list groups".to_owned(), |left| Ok(self.native.group_names(left)?))
+    }
+
     /// Who is in each of these groups, asked at once and not again, in their order; one that cannot be had takes no other
     /// along.
     pub fn groups(&self, groups: &[&str]) -> Result<Vec<Result<Group, AdminError>>, AdminError> {

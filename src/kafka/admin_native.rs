@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "these calls exist in C alone")]
 
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
@@ -327,6 +328,15 @@ impl Native {
                 Ok(groups.iter().map(answer).collect())
             }
         })?
+    }
+
+    /// All groups of all brokers.
+    pub fn group_names(&self, within: Duration) -> Result<BTreeSet<String>, Refusal> {
+        let groups = self.client.fetch_group_list(None, within).map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+            Refusal { code, reason: error.to_string() }
+        })?;
+        Ok(groups.groups().iter().map(|group| group.name().to_owned()).collect())
     }
 
     fn options(&self, operation: Op, within: Duration) -> Result<Options, Refusal> {

@@ -58,6 +58,22 @@ pub enum Role {
 }
 
 impl Target {
+    /// What a group reads, where no more is known than the topics that it has committed for.
+    pub fn of_topics(group: &str, topics: impl IntoIterator<Item = String>) -> Self {
+        let topics: Vec<String> = topics.into_iter().collect();
+        let is_stitch = |topic: &String| topic.ends_with(".stitch");
+        let gathers = topics.iter().any(is_stitch);
+        let sources = topics.iter().map(|topic| Source {
+            topic: topic.clone(),
+            starts_at_end: false,
+            // One that is gone is no trouble.
+            role: Role::Internal,
+            has_deadlines: !gathers || is_stitch(topic),
+            goes_along: false,
+        });
+        Self { group: group.to_owned(), sources: sources.collect() }
+    }
+
     /// The topics that make work for `function`: its sources, and where it brings them together.
     pub fn of(function: &Function) -> Self {
         let mut sources: Vec<Source> = Vec::new();
