@@ -114,7 +114,7 @@ impl AutoscaleArgs {
         let board = autoscale.board();
         let runtime = Runtime::new(&shared, &stop, None);
         let admin =
-            run::serve(&platform, &shared, (&runtime, Some(board.clone())), &stop)?;
+            run::serve(&platform, &shared, (&runtime, Some((board.clone(), autoscale.overrides()))), &stop)?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             brokers = shared.cluster.brokers(),

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Global, Output, Which, connect};
+use super::process::Process;
+use super::{Global, Output, Which, connect, control};
 use crate::kafka::{Admin, Cluster, read_first};
 use crate::manifest;
 use crate::model::{Clock as _, Function, ScaleSpec, SystemClock};
@@ -45,6 +47,8 @@ pub struct Explain {
     /// Say too since when the oldest unread record of each partition waits: reads one record of each
     #[arg(long)]
     oldest: bool,
+    #[command(flatten)]
+    process: Process,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -79,6 +83,9 @@ struct Report {
     wake_in_ms: Option<u64>,
     need: Option<Needed>,
     decision: Decided,
+    /// What `tidemill scale` fixed instead, if a process tells of it.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    fixed: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,6 +140,8 @@ impl Explain {
         let function = self.which.function()?;
         let cluster = connect::cluster(global)?;
         let mut report = self.look(&cluster, &function)?;
+        let look = control::look(&self.process, &global.platform()?, &function.group)?;
+        report.fixed = look.fixed(&report.function);
         if self.oldest {
             read_oldest(&cluster, &mut report.partitions)?;
         }
@@ -248,6 +257,7 @@ impl Report {
                 reason: decision.reason.name(),
                 text: decision.reason.to_string(),
             },
+            fixed: None,
         }
     }
 
@@ -270,6 +280,13 @@ impl Report {
         lines.extend(self.formula());
         let Decided { workers, text, .. } = &self.decision;
         lines.push(format!("{} should have {workers}: {text}", self.function));
+        if let Some(fixed) = &self.fixed {
+            let left = Duration::from_secs(fixed["leftMs"].as_u64().unwrap_or(0) / 1000);
+            lines.push(format!(
+                "instead it is fixed at {} for another {left:?} (`tidemill scale`)",
+                fixed["workers"]
+            ));
+        }
         lines.join("\n") + "\n"
     }
 

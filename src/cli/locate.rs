@@ -224,6 +224,14 @@ impl Look {
         })
     }
 
+    /// What a person fixed for a function instead of what is decided.
+    pub fn fixed(&self, function: &str) -> Option<Value> {
+        let said = self.of(function).flat_map(|answer| &answer.functions);
+        let own = said.filter(|found| found["name"] == function).map(|found| found["override"].clone());
+        let decided = self.standings().remove(function).map(|mut standing| standing["override"].take());
+        own.chain(decided).find(Value::is_object)
+    }
+
     /// Says who has a listener and does not answer.
     pub fn complain(&self) {
         for Silent { instance, why, .. } in self.silent.iter().filter(|silent| silent.listens) {

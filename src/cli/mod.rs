@@ -30,6 +30,7 @@ mod produce;
 mod reset;
 mod run;
 pub mod sample;
+mod scale;
 mod scan;
 mod tail;
 mod test;
@@ -93,6 +94,7 @@ enum Verb {
     Resume(control::Resume),
     Wake(control::Wake),
     Run(run::Run),
+    Scale(scale::ScaleArgs),
     Tail(tail::TailArgs),
     Test(test::Test),
     Top(top::Top),
@@ -156,6 +158,7 @@ impl Cli {
             Verb::Resume(resume) => resume.run(&self.global),
             Verb::Wake(wake) => wake.run(&self.global),
             Verb::Run(run) => run.run(&self.global),
+            Verb::Scale(args) => args.run(&self.global),
             Verb::Tail(args) => args.run(&self.global),
             Verb::Test(test) => test.run(&self.global),
             Verb::Top(top) => top.run(&self.global),

@@ -17,6 +17,7 @@ use crate::observe::{self, Status};
 use crate::plugin::{Notes, Registry};
 use crate::runtime::admin::{self, Admin, Shown, Token};
 use crate::runtime::autoscale::Board;
+use crate::runtime::overrides::Overrides;
 use crate::runtime::telemetry::{self, Telemetry};
 use crate::runtime::{
     Follow, Handlers, Instance, Limits, Protocols, Runtime, Shared, Stop, watch_signals, watch_stdin,
@@ -152,11 +153,12 @@ pub(super) fn instance(platform: &Platform) -> anyhow::Result<Instance> {
     })
 }
 
-/// The listeners for metrics and administration; `runtime` runs functions, `board` says how many workers they should have.
+/// The listeners for metrics and administration; `runtime` runs functions; how many workers they should have is
+/// decided elsewhere than in it, or by it.
 pub(super) fn serve(
     platform: &Platform,
     shared: &Shared,
-    (runtime, board): (&Runtime, Option<Board>),
+    (runtime, decided): (&Runtime, Option<(Board, Overrides)>),
     stop: &Stop,
 ) -> anyhow::Result<Admin> {
     let token =
@@ -167,12 +169,16 @@ pub(super) fn serve(
         token,
         tls: platform.admin_tls.clone(),
     };
+    let scaling = &shared.scaling;
+    let (board, overrides) =
+        decided.unwrap_or_else(|| (scaling.board().clone(), scaling.overrides().clone()));
     let shown = Shown {
         exposition: shared.exposition.clone(),
         status: shared.status.clone(),
         clock: Arc::clone(&shared.clock),
         runtime: runtime.clone(),
         board,
+        overrides,
     };
     let stop = stop.clone();
     let stopped = async move {

@@ -122,6 +122,12 @@ impl Exposition {
         all.entry(series(id, labels)).or_default().clone()
     }
 
+    /// Takes the gauge `id` with these labels off: it is told here no more.
+    pub fn forget_level(&self, id: Id, labels: &[(&'static str, &str)]) {
+        let mut all = self.shared.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&series(id, labels));
+    }
+
     /// Every number of Tidemill's own as it stands now, gauges from `status`.
     pub fn snapshot(&self, status: &Status) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -227,6 +233,7 @@ impl Text {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::checker::samples;
+    use super::super::histogram::Histogram;
     use super::super::meter::{CallOutcome, Meter, MeterSpec};
     use super::super::metrics::TABLE;
     use super::super::status::{FunctionInfo, LaneStatus};
@@ -290,6 +297,9 @@ pub(crate) mod tests {
         exposition.counter(Id::ScaleDied, &echo).increment(1);
         exposition.level(Id::ScaleReplicas, &echo).set(2);
         exposition.level(Id::ScaleUnheld, &echo).set(1);
+        let mut wakes = Histogram::new();
+        wakes.record(Duration::from_millis(300));
+        exposition.histogram(Id::ScaleWake, &[echo[0], ("tier", "zero")]).fold(&mut wakes);
         (exposition, status)
     }
 

@@ -119,6 +119,7 @@ pub enum Id {
     ScaleDied,
     ScaleReplicas,
     ScaleUnheld,
+    ScaleWake,
     ProcessInfo,
     ProcessDroppedSpans,
 }
@@ -133,7 +134,7 @@ impl Id {
 const FUNCTION: &[&str] = &["function"];
 
 /// The table.
-pub const TABLE: [Metric; 49] = [
+pub const TABLE: [Metric; 50] = [
     Metric {
         id: Id::SourceConsumed,
         name: "tidemill_source_consumed_records_total",
@@ -492,7 +493,7 @@ pub const TABLE: [Metric; 49] = [
         unit: "workers",
         when: When::Live,
         labels: FUNCTION,
-        help: "Workers that a function should have by the last decision of `autoscale`.",
+        help: "Workers that a function should have by the last decision; told by who decides: `autoscale`, or the process that has the first partition.",
     },
     Metric {
         id: Id::ScaleRunning,
@@ -501,7 +502,7 @@ pub const TABLE: [Metric; 49] = [
         unit: "workers",
         when: When::Live,
         labels: FUNCTION,
-        help: "Members of the function's group when `autoscale` last looked.",
+        help: "Members of the function's group when it was last decided, told by who decides.",
     },
     Metric {
         id: Id::ScaleLag,
@@ -510,7 +511,7 @@ pub const TABLE: [Metric; 49] = [
         unit: "records",
         when: When::Live,
         labels: FUNCTION,
-        help: "Records that are to be handled, as `autoscale` counts them: an upper bound.",
+        help: "Records that are to be handled, an upper bound, told by who decides how many workers there should be.",
     },
     Metric {
         id: Id::ScaleDecisions,
@@ -556,6 +557,15 @@ pub const TABLE: [Metric; 49] = [
         when: When::Live,
         labels: FUNCTION,
         help: "1 while `autoscale --target kubernetes` does not hold the function's Deployment, else 0; `/scale` says why.",
+    },
+    Metric {
+        id: Id::ScaleWake,
+        name: "tidemill_scale_wake_duration_seconds",
+        kind: Kind::Histogram,
+        unit: "seconds",
+        when: When::Live,
+        labels: &["function", "tier"],
+        help: "Time from what woke a function without workers until one had its partitions, by how deep it slept: zero (its process was there), off (none was).",
     },
     Metric {
         id: Id::ProcessInfo,
@@ -647,7 +657,7 @@ mod tests {
 
     #[test]
     fn no_label_carries_keys_offsets_or_payloads() {
-        const ALLOWED: [&str; 11] = [
+        const ALLOWED: [&str; 12] = [
             "function",
             // A word in the author's code.
             "name",
@@ -660,6 +670,7 @@ mod tests {
             "reason",
             "kind",
             "state",
+            "tier",
         ];
         for label in TABLE.iter().flat_map(|metric| metric.labels) {
             assert!(ALLOWED.contains(label) || *label == "version", "{label}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::crew::{Balance, Haste, Word};
+use super::decided::{self, Tier};
 use super::doorbell::{Bell, Ring};
 use super::handlers::Handlers;
 use super::prepare::{self, Prepared};
@@ -130,14 +131,23 @@ impl Runner {
     ) -> anyhow::Result<()> {
         let mut hands: Vec<Hand<'scope>> = Vec::new();
         let mut result = Ok(());
-        let is_decided_for =
-            self.function.is_scaled && self.function.scale.max != Some(1) && self.shared.can_prepare;
         let mut registration = None;
         let mut balance = Balance::default();
+        let mut woken_at = None;
         loop {
-            if is_decided_for && registration.is_none() {
+            if registration.is_none() && self.is_decided_for() {
                 let scaling = &self.shared.scaling;
                 registration = Some(scaling.register(&self.function, &self.control.crew)?);
+            }
+            if self.is_fixed_at(0) {
+                // A person wants none.
+                registration = None;
+                result = result.and(dismiss(&mut hands));
+                if result.is_err() || self.control.stop.is_set() {
+                    break;
+                }
+                self.rest(report);
+                continue;
             }
             let wanted = self.wanted();
             while (hands.len() as u32) < wanted && !self.control.stop.is_set() {
@@ -151,7 +161,13 @@ impl Runner {
             }
             let now = self.shared.clock.now().elapsed;
             self.haste.set(balance.look(hands.iter().map(|hand| hand.word.partitions()), now));
-            self.control.crew.runs(hands.len(), hands.iter().any(|hand| hand.word.has_first()));
+            let has_first = hands.iter().any(|hand| hand.word.has_first());
+            self.control.crew.runs(hands.len(), has_first);
+            if let Some(since) = woken_at.take_if(|_| has_first) {
+                let time = now.saturating_sub(since);
+                let function = self.function.name.to_string();
+                decided::woke(&self.shared.exposition, &function, Tier::Zero, time);
+            }
             if hands.iter().any(|hand| hand.thread.is_finished()) {
                 break;
             }
@@ -160,14 +176,12 @@ impl Runner {
             }
             if self.may_sleep(&hands) {
                 registration = None;
-                for hand in std::mem::take(&mut hands) {
-                    hand.stop.set();
-                    result = result.and(hand.end());
-                }
+                result = result.and(dismiss(&mut hands));
                 if result.is_err() || self.control.stop.is_set() {
                     break;
                 }
                 self.sleep(report)?;
+                woken_at = Some(self.shared.clock.now().elapsed);
                 continue;
             }
             self.control.stop.wait(if self.function.is_scaled { LOOK_EVERY } else { JOIN_EVERY });
@@ -180,6 +194,22 @@ impl Runner {
             result = result.and(hand.end());
         }
         result
+    }
+
+    /// Somebody is to say how many workers there should be. One is enough where more are not allowed, unless a person wants them.
+    fn is_decided_for(&self) -> bool {
+        let may_change = || self.function.scale.max != Some(1) || self.fixed().is_some();
+        self.function.is_scaled && self.shared.can_prepare && may_change()
+    }
+
+    /// How many workers a person wants.
+    fn fixed(&self) -> Option<u32> {
+        let fixed = self.shared.scaling.overrides().of(&self.function.name.to_string())?;
+        Some(fixed.workers)
+    }
+
+    fn is_fixed_at(&self, workers: u32) -> bool {
+        self.function.is_scaled && self.fixed() == Some(workers)
     }
 
     /// How many workers there should be now.
@@ -213,7 +243,8 @@ impl Runner {
         let is_quiet = |hand: &Hand<'_>| {
             hand.word.idle_since().is_some_and(|since| now.saturating_sub(since) >= scale.zero_after)
         };
-        may && !self.control.is_paused() && !hands.is_empty() && hands.iter().all(is_quiet)
+        let may = may && !self.control.is_paused() && self.fixed().is_none();
+        may && !hands.is_empty() && hands.iter().all(is_quiet)
     }
 
     /// Until a bell rings, or it is told to stop.
@@ -232,6 +263,31 @@ impl Runner {
             report.set_state(State::Running);
         }
         Ok(())
+    }
+
+    /// Until a person's 0 is over, or it is told to stop. Who asks for the function to be woken ends it.
+    fn rest(&self, report: &FunctionReport) {
+        let bell = Bell::new(self.control.stop.child());
+        self.control.crew.sleeps(Some(bell.clone()));
+        self.control.crew.runs(0, false);
+        report.set_state(State::Asleep);
+        tracing::info!("rests: a person wants no worker");
+        while self.is_fixed_at(0) {
+            if !bell.stop.wait(LOOK_EVERY * 4) {
+                continue;
+            }
+            if self.control.stop.is_set() {
+                break;
+            }
+            // One that is not known any more is fixed at nothing.
+            let _ = self.shared.scaling.overrides().lift(&self.function.name.to_string());
+        }
+        self.control.crew.sleeps(None);
+        self.control.crew.want(1);
+        if !self.control.stop.is_set() {
+            tracing::info!("has workers again");
+            report.set_state(State::Running);
+        }
     }
 
     /// Starts the worker again after what passes: a client that failed for good is made anew.
@@ -372,6 +428,12 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Lets all workers leave; the first error of one.
+fn dismiss(hands: &mut Vec<Hand<'_>>) -> anyhow::Result<()> {
+    hands.iter().for_each(|hand| hand.stop.set());
+    hands.drain(..).fold(Ok(()), |result, hand| result.and(hand.end()))
 }
 
 /// A worker's thread, and how it is told to leave.

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod autoscale;
 mod crew;
+mod decided;
 #[cfg(test)]
 mod deploy;
 mod doorbell;
@@ -12,6 +13,7 @@ mod follow;
 mod function;
 mod handlers;
 mod instance;
+pub mod overrides;
 #[cfg(feature = "tls")]
 mod pem;
 mod prepare;
@@ -87,7 +89,7 @@ impl Shared {
     pub fn new(cluster: Cluster, instance: &str, clock: Arc<dyn Clock>, exposition: Exposition) -> Self {
         Self {
             doorbell: Doorbell::new(&cluster, &clock, &exposition),
-            scaling: Scaling::new(&cluster, &clock, instance),
+            scaling: Scaling::new(&cluster, &clock, instance, &exposition),
             cluster,
             instance: instance.to_owned(),
             admin: Arc::default(),
@@ -226,6 +228,11 @@ impl Runtime {
         let name = function.name.to_string();
         let mut seats = self.seats();
         self.check_memory(&seats, &name, &function)?;
+        self.inner
+            .shared
+            .scaling
+            .overrides()
+            .admit(&function, function.is_scaled && self.inner.shared.can_prepare);
         let job = Job { function, handlers };
         let begins = match seats.get_mut(&name) {
             Some(seat) => seat.put(job),
@@ -259,6 +266,7 @@ impl Runtime {
 
     /// Takes a function away: it finishes what is begun, cuts, leaves its group.
     pub fn remove(&self, name: &str) {
+        self.inner.shared.scaling.overrides().forget(name);
         let mut seats = self.seats();
         let Some(seat) = seats.get_mut(name) else { return };
         if seat.remove() {
@@ -291,6 +299,13 @@ impl Runtime {
             }
         };
         self.follow_up(&mut seats, name, begins)
+    }
+
+    /// Wakes a function, if it sleeps here.
+    pub fn wake(&self, name: &str) {
+        if let Some(seat) = self.seats().get(name) {
+            seat.wake();
+        }
     }
 
     /// It has stopped though nobody asked it to.

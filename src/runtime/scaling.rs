@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::autoscale::Board;
 use super::crew::Crew;
+use super::decided::Numbers;
+use super::overrides::Overrides;
 use crate::kafka::{Admin, AdminError, Cluster};
 use crate::model::{Clock, Function};
+use crate::observe::Exposition;
 use crate::scale::{Decider, Inputs, Policy, Sample, Sampler, Target};
 use crate::worker::ClientId;
 
@@ -38,6 +42,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// How the client ids of this process's workers begin.
     own: String,
+    exposition: Exposition,
+    board: Board,
+    overrides: Overrides,
     entries: Mutex<Entries>,
 }
 
@@ -65,6 +72,27 @@ struct Known {
     said: u32,
     /// Since when none of its workers here has the first partition.
     away_since: Option<Duration>,
+    numbers: Numbers,
+    /// Keeps its place on the board.
+    _place: Place,
+}
+
+/// A function's place on the board, which it leaves when nothing is decided here any more.
+struct Place {
+    board: Board,
+    function: String,
+}
+
+impl Place {
+    fn new(board: &Board, function: &Function) -> Self {
+        Self { board: board.clone(), function: function.name.to_string() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.board.forget(&self.function);
+    }
 }
 
 /// Decided for until it is dropped.
@@ -87,14 +115,27 @@ impl Inner {
 
 impl Scaling {
     /// For the process of this name.
-    pub fn new(cluster: &Cluster, clock: &Arc<dyn Clock>, instance: &str) -> Self {
+    pub fn new(cluster: &Cluster, clock: &Arc<dyn Clock>, instance: &str, exposition: &Exposition) -> Self {
         let inner = Inner {
             cluster: cluster.clone(),
             clock: Arc::clone(clock),
             own: ClientId::prefix(instance),
+            exposition: exposition.clone(),
+            board: Board::new([]),
+            overrides: Overrides::new(clock),
             entries: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// What was decided last of the functions that are decided here now.
+    pub fn board(&self) -> &Board {
+        &self.inner.board
+    }
+
+    /// What a person fixed instead.
+    pub fn overrides(&self) -> &Overrides {
+        &self.inner.overrides
     }
 
     /// Decides for a function that is awake, until what is returned is dropped.
@@ -176,6 +217,8 @@ fn round(
             others: None,
             said: crew.wanted().unwrap_or(function.workers),
             away_since: None,
+            numbers: Numbers::new(&function.name.to_string(), &inner.exposition),
+            _place: Place::new(&inner.board, function),
         });
     }
     let client = match admin.take() {
@@ -187,7 +230,16 @@ fn round(
     let targets: Vec<Target> = entries.iter().map(|entry| Target::of(&entry.function)).collect();
     let samples = sampler.sample(&targets)?;
     for (Entry { id, function, crew }, sample) in entries.into_iter().zip(samples) {
-        let (Ok(sample), Some(known)) = (sample, known.get_mut(id)) else { continue };
+        let Some(known) = known.get_mut(id) else { continue };
+        let name = function.name.to_string();
+        let sample = match sample {
+            Ok(sample) => sample,
+            Err(error) => {
+                known.numbers.failed();
+                inner.board.put(&name, |standing| standing.problem = Some(error.to_string()));
+                continue;
+            }
+        };
         let now = inner.clock.now();
         let Some((others, _)) = known.others else { continue };
         if let Some((at, last)) = &known.last {
@@ -195,7 +247,15 @@ fn round(
             let wall_ms = u64::try_from(now.wall_ms).unwrap_or(0);
             let workers = others + crew.running();
             let inputs = Inputs::between([last, &sample], apart, workers, wall_ms);
-            let decision = known.decider.decide(now.elapsed, &inputs);
+            let mut decision = known.decider.decide(now.elapsed, &inputs);
+            let fixed = inner.overrides.of(&name);
+            if let Some(fixed) = fixed {
+                let left = Duration::from_millis(fixed.left_ms);
+                decision = known.decider.fix(decision, fixed.workers, left);
+            }
+            known.numbers.decided(&decision, &inputs);
+            inner.board.admit(&name);
+            inner.board.put(&name, |standing| standing.decide(now.elapsed, &decision, &inputs, fixed));
             // Whether none is needed is seen by the workers themselves.
             let own = decision.workers.saturating_sub(others).max(1);
             if own != known.said {

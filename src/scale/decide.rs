@@ -149,6 +149,12 @@ impl Decider {
         Decision { workers, reason, arrival_rate, service_rate, need }
     }
 
+    /// A person wants another number than was decided, for so much longer: what is decided next goes on from there.
+    pub fn fix(&mut self, decision: Decision, workers: u32, left: Duration) -> Decision {
+        self.wanted = Some(workers);
+        Decision { workers, reason: Reason::Fixed { left }, ..decision }
+    }
+
     fn learn(&mut self, at: Duration, inputs: &Inputs) {
         self.arrivals.note(at, inputs);
         self.changes.observe(at, inputs);

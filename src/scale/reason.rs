@@ -61,6 +61,11 @@ pub enum Reason {
     Deadline,
     /// There is no partition to read.
     NoPartitions,
+    /// A person fixed the number.
+    Fixed {
+        /// For so much longer.
+        left: Duration,
+    },
 }
 
 impl Reason {
@@ -83,6 +88,7 @@ impl Reason {
             Self::TryingAgain { .. } => "tryingAgain",
             Self::Deadline => "deadline",
             Self::NoPartitions => "noPartitions",
+            Self::Fixed { .. } => "fixed",
         }
     }
 }
@@ -120,6 +126,9 @@ impl fmt::Display for Reason {
             ),
             Self::Deadline => f.write_str("a deadline comes up"),
             Self::NoPartitions => f.write_str("there is no partition to read"),
+            Self::Fixed { left } => {
+                write!(f, "fixed by `tidemill scale` for another {}s", left.as_secs())
+            }
         }
     }
 }

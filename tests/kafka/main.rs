@@ -17,6 +17,7 @@ mod dev_makes_what_is_missing;
 mod dlq;
 mod explain;
 mod fenced;
+mod fixed;
 mod flights_week;
 mod formats_on_the_wire;
 mod found;

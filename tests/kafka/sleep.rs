@@ -38,6 +38,7 @@ fn an_event_wakes_it_and_one_that_is_refused_does_not() {
     let follower = Follower::start(cluster(), &stage.sink);
     assert_eq!(follower.wait_for(1, WITHIN)[0].text(), "100");
     wait_until_asleep(&stage, &worker, 2);
+    assert_eq!(times(&worker, "has woken"), 1, "{}", worker.log());
     let audit = stage.tidemill(&["audit"], &[]);
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     let mut worker = worker;

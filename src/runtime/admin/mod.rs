@@ -6,7 +6,8 @@
 //! | metrics | `/healthz` | 200 while every worker gives signs of life, else 503 and which does not: restart the process |
 //! | metrics | `/readyz` | 200 when each function runs with all workers assigned, is paused or waits for a missing topic (`autoscale`: is decided for, and its Deployment held), else 503 and why |
 //! | admin | `/functions` | JSON: functions, workers, lanes, totals, what of the manifests is not taken up; no payloads |
-//! | admin | `/scale` | JSON: how many workers functions should have, why, and what was measured; where `autoscale` decides it |
+//! | admin | `/scale` | JSON: how many workers functions should have, why, and what was measured; of those that are decided here |
+//! | admin | `POST /functions/<namespace>/<name>/scale` | `{"workers": 3, "forMs": 60000}`: so many workers for a while, 204; `DELETE`: no longer; 400, 404, 409: why not |
 //! | admin | `POST /functions/<namespace>/<name>/pause`, `…/resume`, `…/drain`, `…/wake` | 202: the order is given; 404, 409: why not |
 //!
 //! The metrics listener tells nothing that a neighbour may not know. The other one names topics, offsets and
@@ -36,6 +37,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
@@ -43,10 +45,11 @@ pub use self::guard::Token;
 use self::guard::guard;
 use self::tls::Certificate;
 use super::autoscale::Board;
+use super::overrides::{NotFixed, Override, Overrides};
 use super::{Order, Refused, Runtime};
 use crate::manifest::TlsFiles;
 use crate::model::Clock;
-use crate::observe::{Exposition, Status};
+use crate::observe::{Exposition, FunctionStatus, Status};
 
 /// How long open requests may take once the server is told to stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -116,8 +119,10 @@ pub struct Shown {
     pub clock: Arc<dyn Clock>,
     /// Who carries out orders.
     pub runtime: Runtime,
-    /// How many workers functions should have, where that is decided.
-    pub board: Option<Board>,
+    /// How many workers functions should have, of those that are decided here.
+    pub board: Board,
+    /// What persons fixed instead.
+    pub overrides: Overrides,
 }
 
 /// A running server.
@@ -244,6 +249,7 @@ fn guarded_routes(shown: Shown, token: Option<Token>) -> Router {
     Router::new()
         .route("/functions", get(functions))
         .route("/scale", get(scale))
+        .route("/functions/{namespace}/{name}/scale", post(fix).delete(lift))
         .route("/functions/{namespace}/{name}/pause", post(pause))
         .route("/functions/{namespace}/{name}/resume", post(resume))
         .route("/functions/{namespace}/{name}/wake", post(wake))
@@ -263,7 +269,7 @@ async fn healthz(State(shown): State<Shown>) -> Response {
 
 async fn readyz(State(shown): State<Shown>) -> Response {
     let mut complaints = shown.status.unreadiness();
-    for (name, standing) in shown.board.iter().flat_map(Board::read) {
+    for (name, standing) in shown.board.read() {
         if standing.desired.is_none() {
             let why = standing.problem.map_or_else(String::new, |problem| format!(": {problem}"));
             complaints.push(format!("{name}: nothing is decided yet{why}"));
@@ -282,19 +288,81 @@ fn verdict(complaints: &[String]) -> Response {
 }
 
 async fn functions(State(shown): State<Shown>) -> Response {
+    let functions = shown.status.functions().into_iter().map(|function| {
+        let fixed = shown.overrides.of(&function.name);
+        Described { function, fixed }
+    });
     let document = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "instance": shown.runtime.instance(),
-        "functions": shown.status.functions(),
+        "functions": functions.collect::<Vec<_>>(),
         "problems": shown.status.problems().others,
     });
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 
 async fn scale(State(shown): State<Shown>) -> Response {
-    let Some(board) = &shown.board else { return StatusCode::NOT_FOUND.into_response() };
-    let document = serde_json::json!({ "functions": board.read() });
+    let document =
+        serde_json::json!({ "instance": shown.runtime.instance(), "functions": shown.board.read() });
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
+}
+
+/// A function, and how many workers a person fixed for it.
+#[derive(Serialize)]
+struct Described {
+    #[serde(flatten)]
+    function: FunctionStatus,
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    fixed: Option<Override>,
+}
+
+/// How many workers a person wants, and for how long.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Fix {
+    workers: u32,
+    for_ms: u64,
+}
+
+/// More workers of one function than a process is ever to have.
+const MOST_WORKERS: u32 = 1024;
+
+async fn fix(State(shown): State<Shown>, Path((namespace, name)): Named, body: String) -> Response {
+    let fix = match serde_json::from_str::<Fix>(&body) {
+        Ok(fix) if fix.workers <= MOST_WORKERS => fix,
+        Ok(_) => {
+            return (StatusCode::BAD_REQUEST, format!("no more than {MOST_WORKERS} workers\n"))
+                .into_response();
+        }
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let function = format!("{namespace}/{name}");
+    let result = shown.overrides.fix(&function, fix.workers, Duration::from_millis(fix.for_ms));
+    if result.is_ok() {
+        tracing::info!(function, workers = fix.workers, for_ms = fix.for_ms, "number of workers fixed");
+        if fix.workers > 0 {
+            shown.runtime.wake(&function);
+        }
+    }
+    answer_fixed(result)
+}
+
+async fn lift(State(shown): State<Shown>, Path((namespace, name)): Named) -> Response {
+    let function = format!("{namespace}/{name}");
+    let result = shown.overrides.lift(&function);
+    if result.is_ok() {
+        tracing::info!(function, "number of workers no longer fixed");
+    }
+    answer_fixed(result)
+}
+
+fn answer_fixed(result: Result<(), NotFixed>) -> Response {
+    let Err(error) = result else { return StatusCode::NO_CONTENT.into_response() };
+    let status = match error {
+        NotFixed::Unknown { .. } => StatusCode::NOT_FOUND,
+        NotFixed::MayNotSleep { .. } => StatusCode::CONFLICT,
+    };
+    (status, format!("{error}\n")).into_response()
 }
 
 /// The namespace and name of a function, as a path has them.
@@ -374,7 +442,8 @@ pub(crate) mod tests {
             status: status.clone(),
             clock: clock.clone(),
             runtime,
-            board: Some(board.clone()),
+            board,
+            overrides: shared.scaling.overrides().clone(),
         };
         let admin = Admin::start(config, shown, async { stopped.await.unwrap_or_default() })?;
         Ok(Running { admin, stop, status, clock, exposition })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::runtime::overrides::Override;
 use crate::scale::{Decision, Inputs};
 
 /// The last decisions. Clones share them.
@@ -44,6 +45,9 @@ pub struct Standing {
     /// When it was decided, on the loop's clock.
     #[serde(skip)]
     pub decided_at: Duration,
+    /// What a person fixed.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<Override>,
     /// The processes that are kept for it on this host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
@@ -102,7 +106,8 @@ impl Standing {
     }
 
     /// Takes over what was decided at `at`.
-    pub fn decide(&mut self, at: Duration, decision: &Decision, inputs: &Inputs) {
+    pub fn decide(&mut self, at: Duration, decision: &Decision, inputs: &Inputs, fixed: Option<Override>) {
+        self.fixed = fixed;
         self.desired = Some(decision.workers);
         self.running = inputs.workers;
         self.reason = decision.reason.name();
@@ -129,6 +134,20 @@ impl Board {
             if let Some(standing) = standings.get_mut(function) {
                 change(standing);
             }
+        });
+    }
+
+    /// A function is there from now on, if it was not.
+    pub fn admit(&self, function: &str) {
+        self.standings.send_modify(|standings| {
+            standings.entry(function.to_owned()).or_default();
+        });
+    }
+
+    /// It is not decided here any more.
+    pub fn forget(&self, function: &str) {
+        self.standings.send_modify(|standings| {
+            standings.remove(function);
         });
     }
 

@@ -27,6 +27,7 @@ pub use kubernetes::{ANNOTATION, Kubernetes};
 use watched::Watched;
 
 use super::Stop;
+use super::overrides::Overrides;
 use crate::kafka::admin::Group;
 use crate::kafka::{AdminError, Cluster, GroupAdmin};
 use crate::model::{Clock, Function};
@@ -48,6 +49,7 @@ pub struct Autoscale {
     functions: Vec<Watched>,
     targets: Vec<Target>,
     board: Board,
+    overrides: Overrides,
     clock: Arc<dyn Clock>,
 }
 
@@ -61,6 +63,8 @@ impl Autoscale {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let names: Vec<String> = functions.iter().map(|function| function.name.to_string()).collect();
+        let overrides = Overrides::new(&clock);
+        functions.iter().for_each(|function| overrides.admit(function, true));
         Self {
             cluster: cluster.clone(),
             sampler: Sampler::new(cluster, WITHIN),
@@ -68,8 +72,14 @@ impl Autoscale {
             functions: functions.iter().map(|function| Watched::new(function, policy, exposition)).collect(),
             targets: functions.iter().map(|function| Target::of(function)).collect(),
             board: Board::new(names.iter().map(String::as_str)),
+            overrides,
             clock,
         }
+    }
+
+    /// Where a person's numbers are put.
+    pub fn overrides(&self) -> Overrides {
+        self.overrides.clone()
     }
 
     /// Where decisions are put.
@@ -102,7 +112,9 @@ impl Autoscale {
         let now = self.clock.now();
         for ((function, sample), members) in self.functions.iter_mut().zip(samples).zip(members) {
             match (sample, members) {
-                (Ok(sample), Ok(members)) => function.see(now, sample, members, &self.board),
+                (Ok(sample), Ok(members)) => {
+                    function.see(now, sample, members, (&self.board, &self.overrides));
+                }
                 (Err(error), _) => function.fail(&error.to_string(), &self.board),
                 (_, Err(problem)) => function.fail(&problem, &self.board),
             }
