@@ -19,6 +19,7 @@ use crate::runtime::autoscale::keda::Keda;
 use crate::runtime::autoscale::{Autoscale, Board, Fleet, Kubernetes, Launch};
 use crate::runtime::{Instance, Runtime, Shared, Stop, watch_signals};
 use crate::scale::Policy;
+use crate::worker::ClientId;
 
 /// How much longer than their own deadline processes have to end before they are killed, and this one after them.
 const GRACE: Duration = Duration::from_secs(2);
@@ -31,7 +32,7 @@ const POD_START_UP: Duration = Duration::from_secs(10);
 /// Looks once a second at where the functions' partitions end and what their groups have finished, without joining them,
 /// and decides as `explain` shows: up with the backlog, down when a lower need has lasted, to none when nothing came for
 /// --zero-after, and from none when a record waits or a deadline comes up. It logs each change with its reason;
-/// `/scale` of the admin listener and `/metrics` show where each function stands. One of these decides for a function, no more.
+/// `/scale` of the admin listener and `/metrics` show where each function stands. Of several of these one decides for a function (it is in the group `<group>.scaler`), and the others stand by until it ends.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   tidemill autoscale functions/ride-receipts --brokers 127.0.0.1:9092
@@ -115,6 +116,9 @@ impl AutoscaleArgs {
         let runtime = Runtime::new(&shared, &stop, None);
         let admin =
             run::serve(&platform, &shared, (&runtime, Some((board.clone(), autoscale.overrides()))), &stop)?;
+        let (instance, admin_at) = (shared.instance.clone(), shared.admin.get().copied());
+        let client_id = ClientId { instance, slot: 0, admin: admin_at }.to_string();
+        let autoscale = autoscale.alone(&functions, &client_id);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             brokers = shared.cluster.brokers(),

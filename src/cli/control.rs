@@ -181,7 +181,8 @@ impl Target {
                 .map_or(Ok(ExitCode::FAILURE), |(_, end)| end.map(|_| ExitCode::FAILURE));
         }
         // Of a function that sleeps elsewhere nobody is to be told that it shall wake.
-        let left_out = look.silent.iter().filter(|_| order != Order::Wake).collect::<Vec<_>>();
+        let left_out =
+            look.silent.iter().filter(|silent| silent.works && order != Order::Wake).collect::<Vec<_>>();
         for silent in &left_out {
             eprintln!("tidemill: {} was not told: {}", silent.instance, silent.why);
         }

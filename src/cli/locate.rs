@@ -20,6 +20,7 @@ use super::run;
 use crate::kafka::Admin;
 use crate::kafka::admin::Member;
 use crate::manifest::Platform;
+use crate::runtime::autoscale::scaler_group;
 use crate::worker::{AdminAddress, ClientId};
 
 /// How long one may take that nobody asked for by name.
@@ -36,6 +37,8 @@ pub struct Peer {
     host: String,
     /// Where it takes orders; `None`: nowhere.
     admin: Option<AdminAddress>,
+    /// It has no worker: it decides how many others have.
+    scales: bool,
 }
 
 /// Who answered, and who did not.
@@ -63,6 +66,8 @@ pub struct Silent {
     pub instance: String,
     /// It has an admin listener.
     pub listens: bool,
+    /// It has workers, and does not only decide how many others have.
+    pub works: bool,
     /// Why, and what to do.
     pub why: String,
 }
@@ -72,18 +77,22 @@ pub fn peers(members: &[Member]) -> Vec<Peer> {
     let ids = members.iter().filter_map(|member| Some((member.client_id.parse::<ClientId>().ok()?, member)));
     let peers = ids.map(|(ClientId { instance, admin, .. }, member)| {
         let host = member.host.trim_start_matches('/').to_owned();
-        (instance.clone(), Peer { instance, host, admin })
+        (instance.clone(), Peer { instance, host, admin, scales: false })
     });
     peers.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-/// The processes whose workers are in `group`; none where no brokers are named.
+/// The processes whose workers are in `group`, and who scales it; none where no brokers are named.
 pub fn peers_of(group: &str, platform: &Platform) -> anyhow::Result<Vec<Peer>> {
     if platform.brokers().is_err() {
         return Ok(Vec::new());
     }
     let admin = Admin::new(&run::cluster(platform)?)?.within(GROUP_WITHIN);
-    Ok(peers(&admin.group(group)?.members))
+    let groups = admin.groups(&[group, &scaler_group(group)])?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let found = groups.iter().zip([false, true]).flat_map(|(group, scales)| {
+        peers(&group.members).into_iter().map(move |peer| Peer { scales, ..peer })
+    });
+    Ok(found.collect())
 }
 
 impl Peer {
@@ -98,7 +107,7 @@ impl Peer {
     }
 
     fn silent(self, why: &str) -> Silent {
-        let Self { instance, host, admin } = self;
+        let Self { instance, host, admin, scales } = self;
         let why = match admin {
             Some(admin) if admin.address.ip().to_canonical().is_loopback() => format!(
                 "it listens at {}, on loopback of the host that Kafka knows as {host}: {why} here. Ask there, or let it \
@@ -108,7 +117,7 @@ impl Peer {
             Some(_) => why.to_owned(),
             None => format!("it runs on {host} without an admin listener (listeners.admin)"),
         };
-        Silent { instance, listens: admin.is_some(), why }
+        Silent { instance, listens: admin.is_some(), works: !scales, why }
     }
 }
 
@@ -218,7 +227,8 @@ impl Look {
             }
             let mut standings = BTreeMap::new();
             while let Some(answer) = asked.join_next().await {
-                standings.extend(answer.ok().flatten().into_iter().flatten());
+                let said = answer.ok().flatten().into_iter().flatten();
+                standings.extend(said.filter(|(_, standing)| standing["decidedBy"].is_null()));
             }
             standings
         })

@@ -33,8 +33,8 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
   tidemill scale ride-receipts auto
   tidemill scale ride-receipts 6 --admin 127.0.0.1:9465
 
-Processes are found as `pause` finds them. One of `autoscale` is in the group of no function: where it is not the process of
-the platform's settings, --admin names it.
+Processes are found as `pause` finds them, and `autoscale` by the group `<group>.scaler`. One that is in neither (its function
+sleeps) is named by --admin, where it is not the process of the platform's settings.
 
 Exit codes: 0 it holds, 1 refused or nobody decides who could be told, 2 wrong usage.")]
 pub struct ScaleArgs {

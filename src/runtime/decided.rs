@@ -34,6 +34,11 @@ impl Numbers {
         self.exposition.counter(Id::ScaleDecisions, &labels).increment(1);
     }
 
+    /// Nothing is decided here now.
+    pub fn rest(&self) {
+        [&self.desired, &self.running, &self.lag].into_iter().for_each(|level| level.set(0));
+    }
+
     /// It has a worker again, after so long.
     pub fn woke(&self, tier: Tier, time: Duration) {
         woke(&self.exposition, &self.function, tier, time);

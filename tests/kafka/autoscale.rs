@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal as RawSignal, kill_process};
+use serde_json::json;
 
 use tidemill::runtime::autoscale::keda::externalscaler::{
     GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef,
@@ -227,4 +228,36 @@ fn keda_is_told_that_there_is_work_and_that_it_is_done() {
     assert!(pod.terminate(WITHIN).success(), "{}", pod.log());
     assert!(scaler.process.terminate(WITHIN).success(), "{}", scaler.process.log());
     stage.assert_each_ends_once(10);
+}
+
+/// Two that both kept processes would each want others to go.
+#[test]
+fn of_two_scalers_one_decides_and_the_other_takes_over_when_it_dies() {
+    let stage = Stage::new(cluster(), "scalers", 2).with("/spec/scale", json!({ "min": 1, "max": 1 }));
+    let follower = Follower::start(cluster(), &stage.sink);
+    let load = Load::start(cluster(), &stage.source, 20);
+    let manifest = stage.manifest();
+    let args = ["autoscale", manifest.to_str().expect("a path that is text")];
+    let listeners = [Listeners::free(), Listeners::free()];
+    let standing = |place: usize| listeners[place].scale(&stage.name).unwrap_or_default();
+    let mut first = stage.spawn_args("first", &args, &listeners[0].env());
+    wait_until(WITHIN, "the first to decide", || standing(0)["desired"] == 1 && stage.members() == 1);
+    let mut second = stage.spawn_args("second", &args, &listeners[1].env());
+    wait_until(WITHIN, "the second to stand by", || standing(1)["decidedBy"].is_string());
+    follower.wait_for_more(200, WITHIN);
+    assert_eq!((standing(1)["desired"].is_null(), stage.members()), (true, 1), "{}", second.log());
+    assert_eq!(listeners[1].metrics("/readyz").0, 200, "it does what it is for");
+
+    first.kill();
+    wait_until(WITHIN, "the second to decide", || standing(1)["desired"] == 1);
+    wait_until(WITHIN, "its process", || stage.members() == 1);
+    follower.wait_for_more(200, WITHIN);
+    // One that ends leaves, and nobody waits for its session.
+    let mut third = stage.spawn_args("first", &args, &listeners[0].env());
+    wait_until(WITHIN, "the third to stand by", || standing(0)["decidedBy"].is_string());
+    assert!(second.terminate(WITHIN).success(), "{}", second.log());
+    wait_until(WITHIN, "the third to decide", || standing(0)["desired"] == 1);
+    let count = load.finish();
+    assert_each_once(count, &follower.wait_for(count as usize, WITHIN));
+    assert!(third.terminate(WITHIN).success(), "{}", third.log());
 }

@@ -13,6 +13,7 @@ use crate::kafka::admin::Group;
 use crate::kafka::{Admin, Cluster, GroupAdmin, Partition, read_first};
 use crate::manifest::Platform;
 use crate::model::{Clock as _, Function, SystemClock};
+use crate::runtime::autoscale::scaler_group;
 use crate::scale::{Inputs, Sample, Sampler, Target};
 
 /// How long the cluster has for one question.
@@ -122,8 +123,9 @@ impl Looker {
         };
         self.find(admin.admin())?;
         let targets: Vec<Target> = self.found.iter().map(|(_, target)| target.clone()).collect();
-        let names: Vec<&str> = targets.iter().map(|target| target.group.as_str()).collect();
-        let groups = admin.admin().groups(&names)?;
+        let scalers: Vec<String> = targets.iter().map(|target| scaler_group(&target.group)).collect();
+        let names = targets.iter().map(|target| &target.group).chain(&scalers);
+        let groups = admin.admin().groups(&names.map(String::as_str).collect::<Vec<_>>())?;
         let samples = self.sampler.sample(&targets)?;
         let is_well = groups.iter().all(Result::is_ok);
         let now = self.clock.now();

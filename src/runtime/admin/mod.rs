@@ -270,7 +270,7 @@ async fn healthz(State(shown): State<Shown>) -> Response {
 async fn readyz(State(shown): State<Shown>) -> Response {
     let mut complaints = shown.status.unreadiness();
     for (name, standing) in shown.board.read() {
-        if standing.desired.is_none() {
+        if standing.desired.is_none() && standing.decided_by.is_none() {
             let why = standing.problem.map_or_else(String::new, |problem| format!(": {problem}"));
             complaints.push(format!("{name}: nothing is decided yet{why}"));
         }

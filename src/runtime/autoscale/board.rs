@@ -45,6 +45,9 @@ pub struct Standing {
     /// When it was decided, on the loop's clock.
     #[serde(skip)]
     pub decided_at: Duration,
+    /// Another process, which decides; this one stands by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
     /// What a person fixed.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub fixed: Option<Override>,
@@ -108,6 +111,7 @@ impl Standing {
     /// Takes over what was decided at `at`.
     pub fn decide(&mut self, at: Duration, decision: &Decision, inputs: &Inputs, fixed: Option<Override>) {
         self.fixed = fixed;
+        self.decided_by = None;
         self.desired = Some(decision.workers);
         self.running = inputs.workers;
         self.reason = decision.reason.name();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::board::Board;
+use super::board::{Board, Standing};
 use crate::model::{Function, Moment, StartAt};
 use crate::observe::Exposition;
 use crate::runtime::decided::{Numbers, Tier};
@@ -24,6 +24,8 @@ pub(super) struct Watched {
     desired: Option<u32>,
     /// Looks that failed in a row.
     failures: u32,
+    /// The process that decides instead of this one.
+    decided_by: Option<String>,
     /// Since when it has no worker and should have one.
     waking_since: Option<Duration>,
     numbers: Numbers,
@@ -43,6 +45,7 @@ impl Watched {
             registers: topics.filter(|topic| needs_worker(topic)).collect(),
             desired: None,
             failures: 0,
+            decided_by: None,
             waking_since: None,
             numbers: Numbers::new(&name, exposition),
             name,
@@ -91,6 +94,29 @@ impl Watched {
             _ => was_waking.into_iter().for_each(|since| self.numbers.woke(Tier::Off, at - since)),
         }
         board.put(&self.name, |standing| standing.decide(at, &decision, &inputs, fixed));
+    }
+
+    /// It is decided here.
+    pub fn take_up(&mut self) {
+        if self.decided_by.take().is_some() {
+            tracing::info!(function = self.name, "it is decided here from now on");
+        }
+    }
+
+    /// Another process decides, if that is known: nothing is wanted here.
+    pub fn stand_by(&mut self, who: Option<String>, board: &Board) {
+        self.before = None;
+        self.waking_since = None;
+        self.numbers.rest();
+        if let Some(who) = who.as_ref().filter(|who| self.decided_by.as_ref() != Some(who)) {
+            tracing::warn!(function = self.name, by = who, "another process decides; this one stands by");
+            self.decided_by = Some(who.clone());
+        }
+        board.put(&self.name, |standing| {
+            *standing =
+                Standing { processes: std::mem::take(&mut standing.processes), ..Standing::default() };
+            standing.decided_by = who;
+        });
     }
 
     /// It could not be looked at: the last decision holds on.
