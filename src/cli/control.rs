@@ -164,7 +164,7 @@ impl Target {
         let platform = global.platform()?;
         let Named { name, group } = &self.function;
         let look = look(&self.process, &platform, group)?;
-        let mut told: Vec<(String, Arc<Listener>)> =
+        let mut told: Vec<Told> =
             look.of(name).map(|answer| (answer.instance.clone(), Arc::clone(&answer.listener))).collect();
         if told.is_empty() {
             look.complain();
@@ -208,7 +208,10 @@ pub fn look(process: &Process, platform: &Platform, group: &str) -> anyhow::Resu
     }
 }
 
-fn print(output: Output, function: &str, processes: &[(&(String, Arc<Listener>), anyhow::Result<Value>)]) {
+/// A process that was told, by its name.
+type Told = (String, Arc<Listener>);
+
+fn print(output: Output, function: &str, processes: &[(&Told, anyhow::Result<Value>)]) {
     if output == Output::Json {
         let shown = processes.iter().map(|((instance, listener), end)| match end {
             Ok(state) => json!({ "instance": instance, "admin": listener.address, "state": state }),
@@ -245,11 +248,7 @@ fn words(state: &Value) -> String {
 }
 
 /// Gives the order to each process at once, and returns what each came to.
-async fn carry_out_in_all(
-    told: &[(String, Arc<Listener>)],
-    function: &str,
-    order: Order,
-) -> Vec<anyhow::Result<Value>> {
+async fn carry_out_in_all(told: &[Told], function: &str, order: Order) -> Vec<anyhow::Result<Value>> {
     let begun: Vec<_> = told
         .iter()
         .map(|(_, listener)| {

@@ -433,7 +433,12 @@ impl Runner {
 /// Lets all workers leave; the first error of one.
 fn dismiss(hands: &mut Vec<Hand<'_>>) -> anyhow::Result<()> {
     hands.iter().for_each(|hand| hand.stop.set());
-    hands.drain(..).fold(Ok(()), |result, hand| result.and(hand.end()))
+    let mut result = Ok(());
+    // All of them are waited for, whatever one says.
+    for hand in hands.drain(..) {
+        result = result.and(hand.end());
+    }
+    result
 }
 
 /// A worker's thread, and how it is told to leave.
