@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::kafka::admin::Member;
 use crate::kafka::{Cluster, Consumer, ConsumerConfig, Error, GroupEvent, Partition};
-use crate::model::Function;
+use crate::model::{Function, GroupProtocol};
 use crate::scale::{Role, Target};
 use crate::worker::ClientId;
 
@@ -101,6 +101,8 @@ impl Hold {
             group: &self.group,
             client_id: &self.client_id,
             longest_silence: Duration::ZERO,
+            // Every broker has it, and nobody waits for a scaler.
+            protocol: GroupProtocol::Classic,
             settings: &Default::default(),
         })?;
         consumer.subscribe(&self.topics.iter().map(String::as_str).collect::<Vec<_>>())?;
