@@ -21,6 +21,10 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(1);
 const HURRY_EVERY: Duration = Duration::from_millis(50);
 /// The same while there is something to do.
 const HEAR_EVERY: Duration = Duration::from_secs(1);
+/// How long who leaves waits until it has joined.
+const JOINED_WITHIN: Duration = Duration::from_secs(2);
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Worker {
     /// Hears everything the group has said so far.
@@ -50,6 +54,21 @@ impl Worker {
         match is_refused && self.config.may_change_protocol {
             true => Err(Stopped::NotAdmitted { waited }),
             false => Ok(()),
+        }
+    }
+
+    /// Whoever leaves while it joins by KIP-848 stays a member to the broker, with partitions that nobody reads, until its
+    /// session ends.
+    pub(super) fn await_membership(&mut self) {
+        let until = self.now().elapsed + JOINED_WITHIN;
+        while self.config.protocol == GroupProtocol::Consumer
+            && self.consumer.check_membership().is_err()
+            && self.now().elapsed < until
+        {
+            if let Some(GroupEvent::Assign(_)) = self.consumer.group_event_within(LOOK_EVERY) {
+                // What is left is told by the close.
+                let _ = self.consumer.assign(&[]);
+            }
         }
     }
 

@@ -539,6 +539,9 @@ impl Worker {
             status.lanes.clear();
             status.totals = *meter.totals();
         });
+        if is_well {
+            self.await_membership();
+        }
         self.consumer.close();
         result
     }
