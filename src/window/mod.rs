@@ -731,18 +731,18 @@ impl Windows {
             return Err(damaged);
         }
         self.waiting.restored(std::mem::take(&mut self.orphans));
+        self.bytes = 0;
         for at in self.keys.places() {
-            if self.keys.held(at).is_empty() {
+            let (key, held) = (self.keys.key(at), self.keys.held(at));
+            if held.is_empty() {
                 self.keys.forget(at);
-            } else {
-                self.look_again(at);
+                continue;
             }
-        }
-        for (key, held) in self.keys.iter() {
+            self.bytes += bytes_of(key, held);
             let timers = held.own.as_deref().into_iter().flat_map(Own::clock_timers);
             self.clock_timers.extend(timers.map(|(at, name)| (at, Key::clone(key), Arc::clone(name))));
+            self.look_again(at);
         }
-        self.bytes = self.keys.iter().map(|(key, held)| bytes_of(key, held)).sum();
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Restoring: the state of partitions that were given to this worker, read from the state topic by a thread with a
-//! consumer of its own, while the lanes that work go on.
+//! Restoring: the state of partitions that were given to this worker, read from the state topic by threads with
+//! consumers of their own, while the lanes that work go on.
 //!
 //! The order matters. The committed offsets came first, in a fetch that waited for open transactions, so nobody but this
 //! worker commits for these partitions any more. Then the topic's end as uncommitted readers see it: the end for readers
@@ -21,6 +21,8 @@ use crate::window::{Damaged, Windows};
 
 /// How long it waits for records before it looks whether anybody still wants them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So many offsets are worth a thread.
+const FOR_A_THREAD: i64 = 100_000;
 /// How often it says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -185,6 +187,22 @@ struct Job {
     is_unwanted: Arc<AtomicBool>,
 }
 
+/// What one of its threads reads.
+struct Share<'a> {
+    wanted: &'a [Wanted],
+    /// Where it is told how many entries were read.
+    entries: &'a [AtomicU64],
+    /// It says how far all are.
+    says: bool,
+}
+
+impl Share<'_> {
+    fn part<'p>(&self, parts: &'p mut [Part], partition: i32) -> Option<&'p mut Part> {
+        let at = self.wanted.binary_search_by_key(&partition, |wanted| wanted.partition).ok()?;
+        parts.get_mut(at)
+    }
+}
+
 /// One partition of the state topic, on its way.
 struct Part {
     windows: Windows,
@@ -200,25 +218,52 @@ impl Job {
     fn run(&self) -> Result<Restored, RestoreError> {
         let began = self.clock.now().elapsed;
         let mut parts = self.look()?;
+        let offsets: i64 = parts.iter().map(|part| part.end.map_or(0, |end| end - part.first)).sum();
+        // Each has a consumer of its own, which is not worth it for little.
+        let most = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+        let threads = usize::try_from(offsets / FOR_A_THREAD).unwrap_or(most).clamp(1, most.max(1));
+        let each = parts.len().div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let shares = self.wanted.chunks(each).zip(parts.chunks_mut(each)).zip(self.entries.chunks(each));
+            let readers: Vec<_> = shares
+                .enumerate()
+                .map(|(at, ((wanted, parts), entries))| {
+                    let share = Share { wanted, entries, says: at == 0 };
+                    scope.spawn(move || self.read(&share, parts))
+                })
+                .collect();
+            let ends = readers.into_iter().map(|reader| {
+                reader.join().unwrap_or_else(|_| Err(Error::Away("its reader ended".to_owned()).into()))
+            });
+            ends.fold(Ok(()), Result::and)
+        })?;
+        let windows = parts.into_iter().map(|part| part.windows).collect();
+        let took = self.clock.now().elapsed.saturating_sub(began);
+        Ok(Restored { windows, took })
+    }
+
+    /// Reads some of the partitions to their ends.
+    fn read(&self, share: &Share<'_>, parts: &mut [Part]) -> Result<(), RestoreError> {
+        let Share { wanted, entries, says } = *share;
         let place = |wanted: &Wanted| Partition { topic: self.topic.clone(), partition: wanted.partition };
-        let starts = self.wanted.iter().zip(&parts).map(|(wanted, part)| (place(wanted), part.first));
+        let starts = wanted.iter().zip(parts.iter()).map(|(wanted, part)| (place(wanted), part.first));
         let mut consumer = Consumer::reader(&self.cluster, "restore")?;
         consumer.assign(&starts.collect::<Vec<_>>())?;
-        let mut said_at = began;
+        let mut said_at = self.clock.now().elapsed;
         while parts.iter().any(|part| part.end.is_some()) && !self.is_unwanted.load(Ordering::Relaxed) {
             while consumer.group_event().is_some() {}
             consumer.fill(LOOK_EVERY);
             while let Some(fetched) = consumer.head() {
                 match fetched {
                     Fetched::Record(record) => {
-                        if let Some(part) = self.part(&mut parts, record.partition) {
+                        if let Some(part) = share.part(parts, record.partition) {
                             part.windows.restore(record.key.unwrap_or_default(), record.value);
                             part.end = part.end.filter(|end| record.offset + 1 < *end);
                             part.entries += 1;
                         }
                     }
                     Fetched::End { partition, offset, .. } => {
-                        if let Some(part) = self.part(&mut parts, partition) {
+                        if let Some(part) = share.part(parts, partition) {
                             part.end = part.end.filter(|end| offset < *end);
                         }
                     }
@@ -226,31 +271,22 @@ impl Job {
                 }
                 consumer.advance();
             }
-            for (part, entries) in parts.iter().zip(self.entries.iter()) {
+            for (part, entries) in parts.iter().zip(entries) {
                 entries.store(part.entries, Ordering::Relaxed);
             }
             let now = self.clock.now().elapsed;
-            if now.saturating_sub(said_at) > SAY_EVERY {
+            if says && now.saturating_sub(said_at) > SAY_EVERY {
                 said_at = now;
-                let left = parts.iter().filter(|part| part.end.is_some()).count();
-                let entries: u64 = parts.iter().map(|part| part.entries).sum();
-                tracing::info!(topic = self.topic, entries, partitions_left = left, "restoring state");
+                let entries: u64 = self.entries.iter().map(|entries| entries.load(Ordering::Relaxed)).sum();
+                tracing::info!(topic = self.topic, entries, "restoring state");
             }
         }
         consumer.close();
-        let windows = self.wanted.iter().zip(parts).map(|(wanted, mut part)| {
+        for (wanted, part) in wanted.iter().zip(parts) {
             let damaged = |cause| RestoreError::Damaged { partition: wanted.partition, cause };
             part.windows.restored().map_err(damaged)?;
-            Ok(part.windows)
-        });
-        let windows = windows.collect::<Result<Vec<_>, RestoreError>>()?;
-        let took = self.clock.now().elapsed.saturating_sub(began);
-        Ok(Restored { windows, took })
-    }
-
-    fn part<'p>(&self, parts: &'p mut [Part], partition: i32) -> Option<&'p mut Part> {
-        let at = self.wanted.binary_search_by_key(&partition, |wanted| wanted.partition).ok()?;
-        parts.get_mut(at)
+        }
+        Ok(())
     }
 
     /// Where each partition begins and ends.
