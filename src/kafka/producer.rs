@@ -210,6 +210,8 @@ const DEFAULTS: [(&str, &str); 4] = [
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
 /// The same of an abort.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
+/// How long each of the two answers may take that come before transactions begin.
+const MEET_WAIT: Duration = Duration::from_secs(1);
 /// librdkafka's default for `batch.size` and `message.max.bytes`.
 const CLIENT_BYTES: u64 = 1_000_000;
 /// Below the broker's default for `socket.request.max.bytes` (100 MiB): a larger request closes the connection.
@@ -285,8 +287,22 @@ impl Producer {
 
     /// Fences every earlier producer of the same id and waits until its open transaction is gone.
     pub fn init_transactions(&self, wait: Duration) -> Result<(), Error> {
+        self.meet_brokers(wait);
         // SAFETY: the client is alive; the error passes to the callee.
         unsafe { Error::of_transaction(sys::rd_kafka_init_transactions(self.native(), millis(wait))) }
+    }
+
+    /// Waits until a broker is there that stays. librdkafka drops the connection by which it first heard of the brokers;
+    /// a question about transactions that is under way there is lost, and asked again only after 500 ms (its
+    /// `rdkafka_txnmgr.c`). The first answer here comes by that connection, the second by one to a broker that it named.
+    fn meet_brokers(&self, wait: Duration) {
+        let Some(topic) = self.topics.first() else { return };
+        for _ in 0..2 {
+            // What is wrong is told by what comes after.
+            if self.base.client().fetch_metadata(Some(&topic.name), wait.min(MEET_WAIT)).is_err() {
+                return;
+            }
+        }
     }
 
     /// Begins a transaction; sends nothing.
