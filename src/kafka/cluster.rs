@@ -19,6 +19,12 @@ impl Cluster {
         Self { settings }
     }
 
+    /// The same with one more setting.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The addresses that were given.
     pub fn brokers(&self) -> &str {
         self.settings.get("bootstrap.servers").map_or("", String::as_str)

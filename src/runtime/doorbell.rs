@@ -38,6 +38,16 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a group may be empty if the brokers do not say when they forget its offsets: a quarter of their default.
 const KEEP_FOR: Duration = Duration::from_secs(42 * 3600);
 
+/// Brokers let a fetch wait for records no shorter and no longer than this.
+const FETCH_WAIT_MS: std::ops::RangeInclusive<usize> = 50..=2000;
+
+/// So many partitions of a fetch let it wait for a millisecond longer. librdkafka sends and reads all of them with every
+/// fetch, so the fewer they are the more fetches cost the same.
+const PARTITIONS_A_MS: usize = 8;
+
+/// How long the clients are kept when nobody sleeps any more: who sleeps is woken, and soon sleeps again.
+const KEEP_CLIENTS: Duration = Duration::from_secs(30);
+
 /// How long one answer of the brokers may take.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -177,6 +187,25 @@ struct Watch {
     keep_for: Option<Duration>,
 }
 
+/// The consumer by which records are heard of.
+struct Ear {
+    consumer: Consumer,
+    fetch_wait_ms: usize,
+}
+
+impl Ear {
+    /// It was made for far more partitions, or far fewer. What is added while a fetch waits is fetched only by the next
+    /// one, and what a transaction writes may be seen no sooner: so the wait is as short as the number allows.
+    fn is_ill_fitted(&self, partitions: usize) -> bool {
+        let wanted = fetch_wait_ms(partitions);
+        wanted > self.fetch_wait_ms * 2 || wanted * 4 < self.fetch_wait_ms
+    }
+}
+
+fn fetch_wait_ms(partitions: usize) -> usize {
+    (partitions / PARTITIONS_A_MS).clamp(*FETCH_WAIT_MS.start(), *FETCH_WAIT_MS.end())
+}
+
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
     #[error(transparent)]
@@ -213,13 +242,21 @@ impl Watch {
         }
     }
 
-    /// Until nobody sleeps any more.
+    /// Until nobody has slept for a while.
     fn watch(&mut self, sleepers: &Receiver<Sleeper>, pending: &mut Vec<Sleeper>) -> Result<(), WatchError> {
-        let admin = Admin::new(&self.cluster)?.within(ASK_WITHIN);
-        let mut consumer = self.consumer()?;
+        // It asks rarely; its connections need not stand meanwhile.
+        let idle = self.cluster.clone().with("connections.max.idle.ms", "10000");
+        let admin = Admin::new(&idle)?.within(ASK_WITHIN);
+        let mut ear = self.ear()?;
         let began = self.clock.now().elapsed;
         let (mut commit_at, mut count_at) = (began + COMMIT_EVERY, began + COUNT_EVERY);
         loop {
+            if pending.is_empty() && self.watched.is_empty() {
+                match sleepers.recv_timeout(KEEP_CLIENTS) {
+                    Ok(sleeper) => pending.push(sleeper),
+                    Err(_) => return Ok(()),
+                }
+            }
             loop {
                 match sleepers.try_recv() {
                     Ok(sleeper) => pending.push(sleeper),
@@ -230,44 +267,51 @@ impl Watch {
             while let Some(sleeper) = pending.last() {
                 let watched = self.look(&admin, sleeper)?;
                 pending.pop();
-                self.take_up(watched, &mut consumer)?;
+                self.take_up(watched, &mut ear.consumer)?;
             }
             let now = self.clock.now();
             self.ring_for_time(now);
-            self.let_go(&mut consumer)?;
-            if self.watched.is_empty() {
-                return Ok(());
+            self.let_go(&mut ear.consumer)?;
+            if ear.is_ill_fitted(self.positions.len()) {
+                let starts: Vec<_> = self.positions.iter().map(|(place, at)| (place.clone(), *at)).collect();
+                ear = self.ear()?;
+                ear.consumer.assign(&starts)?;
             }
-            while consumer.group_event().is_some() {}
-            consumer.fill(self.patience(now));
-            self.listen(&mut consumer)?;
+            while ear.consumer.group_event().is_some() {}
+            ear.consumer.fill(self.patience(now));
+            self.listen(&mut ear.consumer);
             if now.elapsed >= commit_at {
                 commit_at = now.elapsed + COMMIT_EVERY;
                 self.move_on(&admin);
             }
             if now.elapsed >= count_at {
                 count_at = now.elapsed + COUNT_EVERY;
-                self.look_for_partitions(&admin, &mut consumer)?;
+                self.look_for_partitions(&admin, &mut ear.consumer)?;
             }
         }
     }
 
-    fn consumer(&self) -> Result<Consumer, Error> {
+    /// For the partitions that are watched now, or will be; none is assigned yet.
+    fn ear(&self) -> Result<Ear, Error> {
+        let fetch_wait_ms = fetch_wait_ms(self.positions.len());
+        let wait = fetch_wait_ms.to_string();
         let settings = [
-            // Long polls and tiny queues: many topics, and mostly nothing in them.
-            ("fetch.wait.max.ms", "2000"),
-            ("queued.min.messages", "1"),
-            ("queued.max.messages.kbytes", "1024"),
-            ("fetch.message.max.bytes", "65536"),
+            ("fetch.wait.max.ms", wait.as_str()),
+            // Small queues: many topics, and mostly nothing in them.
+            ("queued.min.messages", "10000"),
+            ("queued.max.messages.kbytes", "4096"),
+            ("fetch.message.max.bytes", "262144"),
+            ("fetch.max.bytes", "4194304"),
         ];
-        Consumer::new(&ConsumerConfig {
+        let consumer = Consumer::new(&ConsumerConfig {
             cluster: &self.cluster,
             group: &format!("tidemill.doorbell.{}", std::process::id()),
             protocol: GroupProtocol::Classic,
             client_id: "tidemill-doorbell",
             longest_silence: Duration::ZERO,
             settings: &settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        })
+        })?;
+        Ok(Ear { consumer, fetch_wait_ms })
     }
 
     /// Where a sleeper's group stands.
@@ -379,16 +423,27 @@ impl Watch {
         Ok(())
     }
 
-    fn listen(&mut self, consumer: &mut Consumer) -> Result<(), WatchError> {
-        let mut partition = Partition { topic: String::new(), partition: 0 };
+    fn listen(&mut self, consumer: &mut Consumer) {
+        let mut at = Partition { topic: String::new(), partition: -1 };
+        // Records come in runs: whoever watches the partition is looked up once for each.
+        let mut heard_by: Vec<usize> = Vec::new();
         while let Some(fetched) = consumer.head() {
             match fetched {
                 Fetched::Record(record) => {
-                    partition.topic.clear();
-                    partition.topic.push_str(record.topic);
-                    partition.partition = record.partition;
-                    self.positions.insert(partition.clone(), record.offset + 1);
-                    self.watched.iter_mut().for_each(|watched| watched.hear(&partition, &record));
+                    if at.partition != record.partition || at.topic != record.topic {
+                        at = Partition { topic: record.topic.to_owned(), partition: record.partition };
+                        let all = self.watched.iter().enumerate();
+                        let of_it = all.filter(|(_, watched)| watched.lanes.contains_key(&at));
+                        heard_by = of_it.map(|(number, _)| number).collect();
+                    }
+                    if let Some(position) = self.positions.get_mut(&at) {
+                        *position = record.offset + 1;
+                    }
+                    for number in &heard_by {
+                        if let Some(watched) = self.watched.get_mut(*number) {
+                            watched.hear(&at, &record);
+                        }
+                    }
                 }
                 Fetched::End { .. } => {}
                 Fetched::Error { topic, partition, text, .. } => {
@@ -401,7 +456,6 @@ impl Watch {
             }
             consumer.advance();
         }
-        Ok(())
     }
 
     /// Moves the offsets of empty groups on behind refused records.
@@ -481,6 +535,18 @@ impl Watched {
             ledger.reach(record.offset + 1);
             lane.checkpoint.account.filtered += 1;
             lane.refused += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_of_many_partitions_waits_longer() {
+        for (partitions, wait_ms) in [(0, 50), (400, 50), (1200, 150), (12_000, 1500), (100_000, 2000)] {
+            assert_eq!(fetch_wait_ms(partitions), wait_ms, "{partitions}");
         }
     }
 }
