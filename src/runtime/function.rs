@@ -33,9 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The same where the number is always the same.
 const JOIN_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a wait for a bell lasts, which ends it: many functions may sleep.
-const ASLEEP_FOR: Duration = Duration::from_secs(3600);
-
 /// Runs one function.
 pub(super) struct Runner {
     function: Arc<Function>,
@@ -47,6 +44,24 @@ pub(super) struct Runner {
     /// By which its last worker joined.
     protocol: Mutex<Option<Choice>>,
     haste: Haste,
+    /// Set once it is prepared.
+    begun: Option<Begun>,
+}
+
+/// What is known of a function once it is prepared.
+struct Begun {
+    report: FunctionReport,
+    prepared: Prepared,
+    /// By which it sleeps.
+    bell: Option<Bell>,
+}
+
+/// How a run ends.
+pub(super) enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It sleeps: it is to run again when its bell is set.
+    Asleep(Box<Runner>, Bell),
 }
 
 /// Told, with the reason, when a call does not come back.
@@ -63,6 +78,7 @@ impl Runner {
             on_hang: Box::new(|_| {}),
             protocol: Mutex::default(),
             haste: Haste::default(),
+            begun: None,
         }
     }
 
@@ -71,12 +87,54 @@ impl Runner {
         Self { on_hang, ..self }
     }
 
-    /// Prepares and runs until told to stop, or until a worker cannot be helped.
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    /// Prepares and runs until told to stop, until it may sleep, or until a worker cannot be helped. Who sleeps has no
+    /// thread.
+    pub(super) fn run(mut self) -> anyhow::Result<Ended> {
         let span = tracing::info_span!("function", function = %self.function.name);
         let _entered = span.enter();
+        let begun = match self.begun.take() {
+            Some(begun) => Some(begun),
+            None => self.begin()?,
+        };
+        let Some(Begun { report, prepared, bell }) = begun else { return Ok(Ended::Stopped) };
+        let mut woken_at = None;
+        if let Some(bell) = bell {
+            self.wake(&bell, &report);
+            if self.control.stop.is_set() {
+                return Ok(Ended::Stopped);
+            }
+            woken_at = Some(self.shared.clock.now().elapsed);
+        }
+        let may_sleep = std::thread::scope(|scope| {
+            let done = Stop::default();
+            let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
+            let (told, longest_call, on_hang) = (&report, self.longest_call(), &self.on_hang);
+            scope.spawn(move || watch(told, (clock.as_ref(), longest_call), on_hang, &watched));
+            let result = self.run_workers(scope, (&report, prepared), woken_at);
+            done.set();
+            result
+        })?;
+        if !may_sleep {
+            return Ok(Ended::Stopped);
+        }
+        let bell = self.sleep(&report)?;
+        self.begun = Some(Begun { report, prepared, bell: Some(bell.clone()) });
+        Ok(Ended::Asleep(Box::new(self), bell))
+    }
+
+    /// `None`: told to stop.
+    fn begin(&self) -> anyhow::Result<Option<Begun>> {
         let report = self.register();
-        self.run_reported(&report)
+        // Without a look at the cluster nobody knows; the embedded broker would invent the topic.
+        let mut prepared = Prepared::unseen(&self.function);
+        if self.shared.can_prepare {
+            match prepare::prepare(&self.function, &self.shared, &self.control.stop, &report)? {
+                Some(seen) => prepared = seen,
+                None => return Ok(None),
+            }
+        }
+        report.set_state(State::Running);
+        Ok(Some(Begun { report, prepared, bell: None }))
     }
 
     fn register(&self) -> FunctionReport {
@@ -100,40 +158,17 @@ impl Runner {
         self.function.handler.as_ref().map_or(Duration::ZERO, |handler| handler.timeout)
     }
 
-    fn run_reported(&self, report: &FunctionReport) -> anyhow::Result<()> {
-        let mut prepared = None;
-        if self.shared.can_prepare {
-            prepared = prepare::prepare(&self.function, &self.shared, &self.control.stop, report)?;
-            if prepared.is_none() {
-                return Ok(());
-            }
-        }
-        // Without a look at the cluster nobody knows; the embedded broker would invent the topic.
-        let prepared = prepared.unwrap_or_else(|| Prepared::unseen(&self.function));
-        report.set_state(State::Running);
-        std::thread::scope(|scope| {
-            let done = Stop::default();
-            let (watched, clock) = (done.clone(), Arc::clone(&self.shared.clock));
-            scope
-                .spawn(move || watch(report, (clock.as_ref(), self.longest_call()), &self.on_hang, &watched));
-            let result = self.run_workers(scope, report, prepared);
-            done.set();
-            result
-        })
-    }
-
-    /// Until the last worker has ended; the first error of one.
+    /// Until the last worker has ended, with the first error of one; whether it is because none is needed.
     fn run_workers<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        report: &'scope FunctionReport,
-        prepared: Prepared,
-    ) -> anyhow::Result<()> {
+        (report, prepared): (&'scope FunctionReport, Prepared),
+        mut woken_at: Option<Duration>,
+    ) -> anyhow::Result<bool> {
         let mut hands: Vec<Hand<'scope>> = Vec::new();
         let mut result = Ok(());
         let mut registration = None;
         let mut balance = Balance::default();
-        let mut woken_at = None;
         loop {
             if registration.is_none() && self.is_decided_for() {
                 let scaling = &self.shared.scaling;
@@ -175,14 +210,8 @@ impl Runner {
                 break;
             }
             if self.may_sleep(&hands) {
-                registration = None;
-                result = result.and(dismiss(&mut hands));
-                if result.is_err() || self.control.stop.is_set() {
-                    break;
-                }
-                self.sleep(report)?;
-                woken_at = Some(self.shared.clock.now().elapsed);
-                continue;
+                let result = result.and(dismiss(&mut hands));
+                return result.map(|()| !self.control.stop.is_set());
             }
             self.control.stop.wait(if self.function.is_scaled { LOOK_EVERY } else { JOIN_EVERY });
         }
@@ -193,7 +222,7 @@ impl Runner {
         for hand in hands {
             result = result.and(hand.end());
         }
-        result
+        result.map(|()| false)
     }
 
     /// Somebody is to say how many workers there should be. One is enough where more are not allowed, unless a person wants them.
@@ -247,14 +276,17 @@ impl Runner {
         may && !hands.is_empty() && hands.iter().all(is_quiet)
     }
 
-    /// Until a bell rings, or it is told to stop.
-    fn sleep(&self, report: &FunctionReport) -> anyhow::Result<()> {
+    /// Has its topics watched; the bell is set when it is to run again, or to stop.
+    fn sleep(&self, report: &FunctionReport) -> anyhow::Result<Bell> {
         let bell = Bell::new(self.control.stop.child());
         self.control.crew.sleeps(Some(bell.clone()));
         report.set_state(State::Asleep);
         tracing::info!("falls asleep: nothing has come for {:?}", self.function.scale.zero_after);
         self.shared.doorbell.watch(&self.function, &bell).context("cannot watch its topics")?;
-        while !bell.stop.wait(ASLEEP_FOR) {}
+        Ok(bell)
+    }
+
+    fn wake(&self, bell: &Bell, report: &FunctionReport) {
         self.control.crew.sleeps(None);
         self.control.crew.want(1);
         if !self.control.stop.is_set() {
@@ -262,7 +294,6 @@ impl Runner {
             tracing::info!(why, "wakes");
             report.set_state(State::Running);
         }
-        Ok(())
     }
 
     /// Until a person's 0 is over, or it is told to stop. Who asks for the function to be woken ends it.

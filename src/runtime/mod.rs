@@ -29,9 +29,11 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use doorbell::Bell;
 pub use doorbell::Doorbell;
 pub use folders::{Folders, Touch, folder_of};
 pub use follow::Follow;
@@ -50,7 +52,7 @@ use crate::observe::trace::Tracing;
 use crate::observe::{Exposition, State, Status};
 use crate::plugin::Notes;
 use crate::worker::{AdminAddress, ProcessRate};
-use function::Runner;
+use function::{Ended, Runner};
 use seat::{Control, Job, Next, Seat};
 
 /// What all functions of a process share.
@@ -114,7 +116,7 @@ pub struct Limits {
     pub rate: Option<ProcessRate>,
 }
 
-/// The functions of a process: each a thread with a stop of its own. Clones share them.
+/// The functions of a process: each with a stop of its own, and a thread while it is awake. Clones share them.
 #[derive(Clone)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -127,6 +129,16 @@ struct Inner {
     seats: Mutex<BTreeMap<String, Seat>>,
     /// Rung when a function has ended.
     ended: Condvar,
+    /// Takes functions that wake.
+    wakes: Mutex<Option<Sender<(String, Go)>>>,
+}
+
+/// What a function's thread begins with.
+enum Go {
+    /// A run.
+    New(Job, Control),
+    /// One that has slept.
+    On(Box<Runner>, Control),
 }
 
 /// What a person can ask of one function.
@@ -200,6 +212,7 @@ impl Runtime {
             tapper: tapper.cloned(),
             seats: Mutex::default(),
             ended: Condvar::default(),
+            wakes: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -367,43 +380,84 @@ impl Runtime {
             return Ok(());
         }
         self.inner.shared.status.set_state(name, State::Starting);
-        let (runtime, run, owned) = (self.clone(), seat.begin(), name.to_owned());
-        let thread = std::thread::Builder::new().name(format!("fn {name}"));
-        match thread.spawn(move || runtime.work(&owned, run)) {
-            Ok(_) => Ok(()),
-            Err(cause) => {
-                seat.ended(Err(anyhow::anyhow!("no thread: {cause}")));
-                Err(Refused::Thread { name: name.to_owned(), cause })
-            }
-        }
+        let (job, control) = seat.begin();
+        self.go(name, Go::New(job, control)).map_err(|cause| {
+            seat.ended(Err(anyhow::anyhow!("no thread: {cause}")));
+            Refused::Thread { name: name.to_owned(), cause }
+        })
     }
 
-    /// A function's thread: run after run, until nothing more is to come.
-    fn work(&self, name: &str, mut run: (Job, Control)) {
+    /// A thread for a function.
+    fn go(&self, name: &str, go: Go) -> io::Result<()> {
+        let (runtime, owned) = (self.clone(), name.to_owned());
+        let thread = std::thread::Builder::new().name(format!("fn {name}"));
+        thread.spawn(move || runtime.work(&owned, go)).map(drop)
+    }
+
+    /// A function's thread: run after run, until nothing more is to come, or it sleeps.
+    fn work(&self, name: &str, mut go: Go) {
         loop {
-            let (job, control) = run;
-            let result = self.run(name, job, control.clone());
+            let (result, control) = match go {
+                Go::New(job, control) => (self.run(name, job, control.clone()), control),
+                Go::On(runner, control) => (caught(*runner), control),
+            };
             if control.is_given_up() {
                 return;
             }
+            let result = match result {
+                Ok(Ended::Asleep(runner, bell)) => {
+                    match self.wake_with(&bell, name, Go::On(runner, control)) {
+                        Ok(()) => return,
+                        Err(error) => Err(error),
+                    }
+                }
+                Ok(Ended::Stopped) => Ok(()),
+                Err(error) => Err(error),
+            };
             match self.ended(name, result) {
-                Some(next) => run = next,
+                Some((job, control)) => go = Go::New(job, control),
                 None => return,
             }
         }
     }
 
-    fn run(&self, name: &str, job: Job, control: Control) -> anyhow::Result<()> {
+    /// A thread for it again when the bell is set. One thread starts them all: whoever sets a bell may hold locks.
+    fn wake_with(&self, bell: &Bell, name: &str, go: Go) -> anyhow::Result<()> {
+        let mut wakes = self.inner.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = match &*wakes {
+            Some(sender) => sender.clone(),
+            None => {
+                let (sender, woken) = channel::<(String, Go)>();
+                let runtime = self.clone();
+                let start = move || {
+                    for (name, go) in woken {
+                        if let Err(cause) = runtime.go(&name, go) {
+                            runtime.ended(&name, Err(anyhow::anyhow!("no thread: {cause}")));
+                        }
+                    }
+                };
+                std::thread::Builder::new().name("wakes".to_owned()).spawn(start)?;
+                wakes.insert(sender).clone()
+            }
+        };
+        drop(wakes);
+        let name = name.to_owned();
+        bell.stop.then(move || {
+            // The thread lasts as long as the process.
+            let _ = sender.send((name, go));
+        });
+        Ok(())
+    }
+
+    fn run(&self, name: &str, job: Job, control: Control) -> anyhow::Result<Ended> {
         if !self.await_group(name, &job.function.group, &control.stop) {
-            return Ok(());
+            return Ok(Ended::Stopped);
         }
         let (shared, tapper) = (self.inner.shared.clone(), self.inner.tapper.clone());
         let (runtime, name) = (self.clone(), name.to_owned());
         let (on_hang, told) = (job.function.handler.as_ref().map(|handler| handler.on_hang), control.clone());
         let hung = move |reason: String| runtime.hung(&name, &told, on_hang, &reason);
-        let runner = Runner::new(job, control, shared, tapper).on_hang(Box::new(hung));
-        let run = std::panic::AssertUnwindSafe(|| runner.run());
-        std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked")))
+        caught(Runner::new(job, control, shared, tapper).on_hang(Box::new(hung)))
     }
 
     /// A function that was renamed and kept its group: the one before leaves it first, or two would share partitions
@@ -459,6 +513,11 @@ impl Runtime {
         self.inner.ended.notify_all();
         run
     }
+}
+
+fn caught(runner: Runner) -> anyhow::Result<Ended> {
+    let run = std::panic::AssertUnwindSafe(|| runner.run());
+    std::panic::catch_unwind(run).unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked")))
 }
 
 type Seats = BTreeMap<String, Seat>;

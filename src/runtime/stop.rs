@@ -19,7 +19,11 @@ struct Flag {
 struct State {
     is_set: bool,
     children: Vec<Weak<Flag>>,
+    then: Vec<Then>,
 }
+
+/// What is done when it is set.
+type Then = Box<dyn FnOnce() + Send>;
 
 impl Flag {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -27,12 +31,13 @@ impl Flag {
     }
 
     fn set(&self) {
-        let children = {
+        let (children, then) = {
             let mut state = self.state();
             state.is_set = true;
-            std::mem::take(&mut state.children)
+            (std::mem::take(&mut state.children), std::mem::take(&mut state.then))
         };
         self.rings.notify_all();
+        then.into_iter().for_each(|then| then());
         children.iter().filter_map(Weak::upgrade).for_each(|child| child.set());
     }
 }
@@ -52,6 +57,17 @@ impl Stop {
         state.children.push(Arc::downgrade(&child.shared));
         drop(state);
         child
+    }
+
+    /// Does this when it is set, on the thread that sets it, which may hold locks: no more than a word to somebody else.
+    /// At once if it is set already.
+    pub fn then(&self, then: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.state();
+        if !state.is_set {
+            return state.then.push(Box::new(then));
+        }
+        drop(state);
+        then();
     }
 
     /// It was set.
@@ -85,6 +101,22 @@ mod tests {
         stop.set();
         assert!(waiter.join().expect("the waiter ends"));
         assert!(stop.is_set());
+    }
+
+    #[test]
+    fn what_is_to_follow_follows_once() {
+        let (sender, told) = std::sync::mpsc::channel();
+        let (whole, word) = (Stop::default(), |n| {
+            let sender = sender.clone();
+            move || sender.send(n).expect("somebody listens")
+        });
+        let part = whole.child();
+        part.then(word(1));
+        assert!(told.try_recv().is_err());
+        whole.set();
+        part.set();
+        part.then(word(2));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

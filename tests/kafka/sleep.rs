@@ -77,6 +77,29 @@ fn now_ms() -> i64 {
 }
 
 #[test]
+fn who_sleeps_has_no_thread() {
+    let stage = sleepy("threadless", 2);
+    let mut worker = stage.spawn("a");
+    let threads = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", worker.pid())).expect("the process's threads");
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        tasks.filter_map(name).filter(|name| name.starts_with("fn ")).count()
+    };
+    let follower = Follower::start(cluster(), &stage.sink);
+    for round in 1..=2 {
+        wait_until(WITHIN, "its thread to begin", || threads() >= 1);
+        wait_until_asleep(&stage, &worker, round);
+        wait_until(WITHIN, "its thread to end", || threads() == 0);
+        cluster().produce(&stage.source, [ToSend::new("key", round.to_string())]);
+        follower.wait_for(round, WITHIN);
+    }
+    wait_until_asleep(&stage, &worker, 3);
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
+#[test]
 fn a_window_that_ends_wakes_it() {
     let stage = sleepy("ends", 2).with("/spec/sinks/0/format", json!("json")).with(
         "/spec/window",
