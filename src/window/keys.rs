@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_key_with_one_window_takes_what_it_takes() {
         assert_eq!(size_of::<Due>(), 12);
-        assert!(size_of::<Owner>() <= 104, "{}", size_of::<Owner>());
+        assert!(size_of::<Owner>() <= 120, "{}", size_of::<Owner>());
     }
 
     proptest! {

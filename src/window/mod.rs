@@ -51,6 +51,9 @@ use crate::model::{AfterFire, AggregateOp, Fire, StitchSpec, WindowKind, WindowS
 
 type Key = Arc<[u8]>;
 
+/// One an aggregate; most windows have one.
+type Cells = SmallVec<[Cell; 1]>;
+
 /// The key whose entry says, without a value, that all entries before it are given up: it names the kind of windows that
 /// they are of. Those that are written later begin with it again.
 pub const FORGOTTEN: &[u8] = entry::SHAPE;
@@ -103,7 +106,7 @@ pub struct Window {
     newest: i64,
     /// Events since it began or was last reset.
     events: u64,
-    cells: Box<[Cell]>,
+    cells: Cells,
 }
 
 /// An event that is kept: because windows share it, or because results are made of events.
@@ -172,9 +175,11 @@ impl Held {
     }
 
     fn bytes(&self) -> usize {
-        let of_cell = |cell: &Cell| size_of::<Cell>() + cell.heap_bytes();
-        let of_window = |window: &Window| window.cells.iter().map(of_cell).sum::<usize>();
-        // The first one stands with its key.
+        // The first window stands with its key, its first cell with the window.
+        let of_window = |window: &Window| {
+            let others = window.cells.len().saturating_sub(1) * size_of::<Cell>();
+            others + window.cells.iter().map(Cell::heap_bytes).sum::<usize>()
+        };
         let others = self.windows.len().saturating_sub(1) * size_of::<Window>();
         let of_field = |field: &Option<Field>| match field {
             Some(Field::Json(json)) => json.len(),
@@ -257,7 +262,7 @@ impl Rules {
         u64::try_from(closed.saturating_sub(self.deadline(time)).saturating_add(1)).unwrap_or(0)
     }
 
-    fn empty_cells(&self) -> Box<[Cell]> {
+    fn empty_cells(&self) -> Cells {
         self.ops.iter().map(|op| Cell::empty(*op)).collect()
     }
 
