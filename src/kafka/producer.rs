@@ -14,7 +14,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -528,7 +528,7 @@ impl Producer {
         };
         let thread = std::thread::Builder::new().name("offsets".to_owned()).spawn(send);
         thread.map_err(|error| Error::Away(format!("no thread can be started: {error}")))?;
-        Ok(OffsetsOnTheWay { told, until: Instant::now() + COMMIT_WAIT, result: None })
+        Ok(OffsetsOnTheWay { told, result: None })
     }
 
     /// Commits the transaction. Everything must be flushed. An error that says neither "abort" nor
@@ -567,7 +567,6 @@ impl Producer {
 /// Offsets on their way into a transaction.
 pub struct OffsetsOnTheWay {
     told: Receiver<Result<(), KafkaError>>,
-    until: Instant,
     result: Option<Result<(), KafkaError>>,
 }
 
@@ -577,20 +576,15 @@ impl OffsetsOnTheWay {
         if self.result.is_none() {
             self.result = self.told.try_recv().ok();
         }
-        matches!(self.result, Some(Err(_))) || self.left().is_zero()
+        matches!(self.result, Some(Err(_)))
     }
 
     /// Waits until the group's coordinator has taken them.
     pub fn wait(self) -> Result<(), Error> {
-        let left = self.left();
-        match self.result.map_or_else(|| self.told.recv_timeout(left), Ok) {
+        match self.result.map_or_else(|| self.told.recv_timeout(COMMIT_WAIT), Ok) {
             Ok(result) => result.map_err(of_safe),
             Err(_) => Err(Error::Fatal("the group's coordinator does not take offsets".to_owned())),
         }
-    }
-
-    fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
     }
 }
 
