@@ -316,7 +316,7 @@ impl Lane {
             self.windows.take_fresh();
             let Some((number, pending)) = due else { break };
             again_at.remove(&number);
-            match pipeline.give_again(((topic, 0), now), &pending, &mut self.windows, list) {
+            match pipeline.give_again(((topic, 0), now), (&pending, false), &mut self.windows, list) {
                 true => self.windows.settled(number),
                 false => self.windows.failed_again(number),
             }

@@ -453,15 +453,15 @@ pub(super) struct Retry {
     #[serde(default = "defaults::jitter")]
     #[schemars(range(min = 0, max = 1))]
     pub jitter: f64,
-    /// The most events of a partition that wait in memory: those whose calls failed, and those behind them by `order`.
-    /// With so many waiting nothing more of the partition is read.
+    /// The most events of a partition that wait in memory: those whose calls failed, and those behind them by `order`; or
+    /// results of windows and timers that wait in the state. With so many waiting nothing more of the partition is read.
     #[serde(default = "defaults::max_held")]
     #[schemars(range(min = 1, max = 50000))]
     pub max_held: u32,
 }
 
-/// When failures count as an outage: first calls of events of so many keys failed in a row. Then nothing of the
-/// partition is called but now and then one event, and no attempts are counted, until a call goes well.
+/// When failures count as an outage: first calls with events, windows or timers of so many keys failed in a row. Then nothing
+/// of the partition is called but now and then one of them, and no attempts are counted, until a call goes well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Circuit {

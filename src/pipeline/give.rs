@@ -37,6 +37,8 @@ pub struct Given {
     pub dead: Vec<(DeadLetterReason, String)>,
     /// What the last call said that is to be made again.
     pub error: String,
+    /// The key of that call, and whether it was the first that failed.
+    pub failed: Option<(Vec<u8>, bool)>,
     /// The manifest says to stop when attempts run out, and they have.
     pub must_stop: bool,
 }
@@ -46,6 +48,12 @@ impl Given {
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.calls == [0; 5] && self.dropped == 0 && self.dead.is_empty()
+    }
+
+    /// A call came to an end: whatever it needs is there.
+    pub fn went_well(&self) -> bool {
+        let [ok, skip, _, reject, _] = self.calls;
+        ok + skip + reject > 0
     }
 }
 
@@ -141,6 +149,10 @@ pub(super) struct Means<'a, W> {
     pub tables: &'a Tables,
     /// Calls see state or tables.
     pub is_keyed: bool,
+    /// No calls are made now: what needs one waits.
+    pub is_held: bool,
+    /// The call is made to find out whether an outage is over: attempts do not run out.
+    pub is_probe: bool,
     /// Numbers of results during whose calls the process died.
     pub suspects: &'a BTreeSet<i64>,
     /// Where their keys' state is, for calls that see it; windows that give results just now cannot show any.
@@ -174,7 +186,9 @@ impl Giver {
         write_name(fired, trigger, &mut name);
         // Where calls see state, they are made when the windows have done what they do.
         let is_suspect = || !means.suspects.is_empty() && means.suspects.contains(&result_number(&name));
-        let is_behind = is_behind || (means.handler.is_some() && (means.is_keyed || is_suspect()));
+        let waits =
+            || means.is_keyed || is_suspect() || (means.is_held && is_call(fired.why, means.function));
+        let is_behind = is_behind || (means.handler.is_some() && waits());
         let mut aggregates = None;
         if self.has_fields && (means.handler.is_some() || is_behind) {
             let mut object = Vec::new();
@@ -380,9 +394,11 @@ impl Giver {
             }
             kind => {
                 means.given.calls[if kind == FailureKind::Panic { 4 } else { 2 }] += 1;
-                let is_over = result.failed + 1 >= means.function.delivery.retry.max_attempts;
+                let is_last = result.failed + 1 >= means.function.delivery.retry.max_attempts;
+                let is_over = is_last && !means.is_probe;
                 if kind != FailureKind::Stop && !is_over {
                     means.given.error = failure.message;
+                    means.given.failed = Some((result.key.to_vec(), result.failed == 0));
                     return false;
                 }
                 let stops = means.function.delivery.on_exhausted == OnExhausted::Stop;
@@ -545,6 +561,13 @@ impl Giver {
         }
         out.push(b'}');
     }
+}
+
+/// The handler is called with a result that fires for this reason.
+fn is_call(why: Why, function: &Function) -> bool {
+    let on_timeout = function.window.as_ref().map(|window| &window.stitch.on_timeout);
+    let has_end = matches!(on_timeout, Some(OnTimeout::Drop | OnTimeout::DeadLetter | OnTimeout::Emit(_)));
+    why != Why::Timeout || !has_end
 }
 
 /// What the call with a result sees of its key.

@@ -28,7 +28,7 @@ pub use account::Account;
 pub use checkpoint::{Checkpoint, Damaged, METADATA_LIMIT};
 pub use dead_letter::{DeadLetters, Death, MAX_ERROR_BYTES};
 pub use decode::{Intake, Poison};
-pub use desk::{Desk, Failed, Placement, Policy, Strand, Ticket, Track};
+pub use desk::{Agenda, Desk, Failed, Placement, Policy, Strand, Ticket, Track};
 pub use emit::{EmitError, Routed, Router};
 pub use envelope::{Envelope, EnvelopeError, Tidings};
 pub use filter::{Filters, Subject};

@@ -70,6 +70,8 @@ macro_rules! means {
         Means {
             tables: &$self.tables,
             is_keyed: $self.is_keyed,
+            is_held: $self.holds_results,
+            is_probe: false,
             suspects: &$self.suspects,
             windows: None,
             function: &$self.function,
@@ -233,6 +235,8 @@ pub struct Pipeline {
     is_keyed: bool,
     /// The last record was handled by a call.
     has_called: bool,
+    /// No calls are made with results that fire now.
+    holds_results: bool,
     /// Numbers of results during whose calls the process died: they are given apart from what brings them about.
     suspects: BTreeSet<i64>,
 }
@@ -255,6 +259,7 @@ impl Pipeline {
             is_keyed: function.keeps_state() || function.sources.iter().any(|source| source.table.is_some()),
             tables: Tables::new(&function),
             has_called: false,
+            holds_results: false,
             suspects: BTreeSet::new(),
             function,
         }
@@ -408,17 +413,24 @@ impl Pipeline {
         })
     }
 
-    /// Gives a result again that waited; `true`: it is done with.
+    /// Whether results that need a call wait, instead of being given as they fire.
+    #[inline]
+    pub fn hold_results(&mut self, holds: bool) {
+        self.holds_results = holds;
+    }
+
+    /// Gives a result again that waited; `true`: it is done with. `is_probe`: to find out whether an outage is over; attempts
+    /// do not run out.
     pub fn give_again<W: Writer>(
         &mut self,
         (place, now): ((&str, i32), Moment),
-        pending: &Pending,
+        (pending, is_probe): (&Pending, bool),
         windows: &mut Windows,
         writer: &mut W,
     ) -> bool {
         self.given = Given::default();
         let mut means = means!(self, writer, place, (None, 0), now);
-        means.windows = Some(windows);
+        (means.windows, means.is_probe) = (Some(windows), is_probe);
         self.giver.give_again(pending, &mut means)
     }
 

@@ -463,6 +463,17 @@ impl Windows {
         self.waiting.take_fresh()
     }
 
+    /// How many results wait.
+    #[inline]
+    pub fn count_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nobody gives those now that came since the last question: they wait like all others.
+    pub fn forget_fresh(&mut self) {
+        self.waiting.forget_fresh();
+    }
+
     /// Results wait that came since [`Windows::take_fresh`].
     #[inline]
     pub fn has_fresh(&self) -> bool {

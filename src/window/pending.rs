@@ -232,6 +232,15 @@ impl Waiting {
         fresh
     }
 
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Those that came since the last question wait like all others.
+    pub fn forget_fresh(&mut self) {
+        self.fresh.clear();
+    }
+
     pub fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }

@@ -248,6 +248,9 @@ impl Worker {
             // A start that was only just resolved is committed with the next cut, so it is resolved once.
             let lane = self.lanes.open(self.desk.policy(), partition, source, (checkpoint, self.epoch));
             lane.track.is_dirty = is_new;
+            if self.config.function.has_window() {
+                lane.track.places_events(self.desk.policy());
+            }
             lane.deaths = self.config.deaths(&lane.partition, lane.committed);
         }
         self.share_budget();

@@ -360,7 +360,7 @@ impl Worker {
 
     /// How long there is nothing to do but to wait for records and calls.
     fn patience(&self, now: Duration, is_busy: bool) -> Duration {
-        if self.states.as_ref().is_some_and(States::is_any_due) {
+        if self.states.as_ref().is_some_and(|states| states.has_more || states.is_any_due()) {
             return Duration::ZERO;
         }
         let due = self.lanes.iter().filter_map(|lane| self.desk.next_due(&lane.track)).min();

@@ -16,8 +16,9 @@ use super::{ASK_WAIT, Stopped, Worker};
 use crate::kafka::{Consumer, Origin, Partition};
 use crate::model::{Function, Moment, WindowSpec};
 use crate::observe::Phase;
+use crate::observe::events::{CircuitClosed, CircuitOpened};
 use crate::observe::metrics::Id;
-use crate::pipeline::{Tidings, back_off, result_number};
+use crate::pipeline::{Agenda, Given, Tidings, back_off, result_number};
 use crate::plugin::Notes;
 use crate::window::{Part, Pending, Windows};
 
@@ -41,14 +42,16 @@ struct State {
     heard_at: Duration,
     /// Since when it is idle, and where event time stood then.
     idle: Option<(Duration, i64)>,
-    /// When results that wait are given again, by their numbers.
-    again_at: BTreeMap<u64, Duration>,
+    /// When results that wait are given again.
+    agenda: Agenda,
     /// The wall clock when somebody last looked which timers fire by it.
     wall_ms: i64,
     /// How often the process died during calls with results, by their numbers, and it is not yet counted as attempts.
     deaths: BTreeMap<i64, u32>,
     /// Those that are counted, and the count is not yet committed.
     counted: Vec<i64>,
+    /// Its lane's circuit is open: results that fire wait.
+    is_held: bool,
     /// Something was written to its topic since the last cut.
     is_open: bool,
     /// Nothing more will come: how far event time and the clock go, at most, for what was open when that was said.
@@ -145,6 +148,8 @@ pub struct States {
     looked_at: Duration,
     /// No broker is asked before.
     ask_at: Duration,
+    /// Results are due that the last round had no time for.
+    pub(super) has_more: bool,
 }
 
 impl States {
@@ -159,6 +164,7 @@ impl States {
             states: Vec::new(),
             looked_at: Duration::ZERO,
             ask_at: Duration::ZERO,
+            has_more: false,
         }
     }
 
@@ -218,11 +224,12 @@ impl States {
             windows,
             heard_at: now.elapsed,
             idle: None,
-            again_at: BTreeMap::new(),
+            agenda: Agenda::default(),
             // What was due while nobody ran fires before the first event.
             wall_ms: now.wall_ms,
             deaths,
             counted: Vec::new(),
+            is_held: false,
             is_open: false,
             ends_at: None,
             expected,
@@ -238,12 +245,12 @@ impl States {
         self.states.retain(|state| !is_gone(state));
     }
 
-    /// The windows of a partition, for an event that is placed there `now`.
+    /// The windows of a partition, for an event that is placed there `now`; and whether results that fire wait.
     #[inline]
-    pub fn enter(&mut self, partition: i32, now: Duration) -> Option<&mut Windows> {
+    pub fn enter(&mut self, partition: i32, now: Duration) -> Option<(&mut Windows, bool)> {
         let state = self.states.iter_mut().find(|state| state.partition == partition)?;
         state.is_heard(now);
-        Some(&mut state.windows)
+        Some((&mut state.windows, state.is_held))
     }
 
     /// Windows of some partition are to be closed, or timers fire.
@@ -278,6 +285,13 @@ impl States {
     /// Calls wait to be made, or to be made again.
     pub fn has_waiting(&self) -> bool {
         self.states.iter().any(|state| state.windows.waiting().next().is_some())
+    }
+
+    /// How many results wait in a partition.
+    #[inline]
+    pub fn count_waiting(&self, partition: i32) -> usize {
+        let state = self.states.iter().find(|state| state.partition == partition);
+        state.map_or(0, |state| state.windows.count_waiting())
     }
 
     /// Calls wait to be made that came just now.
@@ -348,7 +362,7 @@ impl States {
     pub fn rolled_back(&mut self) {
         for state in &mut self.states {
             state.windows.rolled_back();
-            state.again_at.clear();
+            state.agenda.clear();
             (state.idle, state.expected, state.is_open) = (None, None, false);
         }
     }
@@ -495,9 +509,13 @@ impl Worker {
 
     /// Gives results again that wait, those of one key in order.
     fn give_again(&mut self, now: Duration) -> Result<(), Stopped> {
-        let Some(states) = &self.states else { return Ok(()) };
-        let waiting = states.states.iter().filter(|state| state.windows.waiting().next().is_some());
+        let Some(states) = &mut self.states else { return Ok(()) };
+        states.has_more = false;
+        let waiting = states.states.iter().filter(|state| state.windows.count_waiting() > 0);
         let partitions: Vec<i32> = waiting.map(|state| state.partition).collect();
+        if !partitions.is_empty() && !self.is_dirty() {
+            self.pace.begin(now);
+        }
         for partition in partitions {
             self.give_again_in(partition, now)?;
         }
@@ -510,22 +528,27 @@ impl Worker {
         let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) else {
             return Ok(());
         };
+        let Some(lane) = self.lanes.find(&states.topic, partition) else { return Ok(()) };
+        let State { windows, agenda, .. } = state;
         let mut seen = HashSet::new();
-        let mut due = Vec::new();
-        for (number, pending) in state.windows.waiting() {
-            if !seen.insert(pending.key.clone()) {
-                continue;
+        let waiting = windows.waiting().filter(|(_, pending)| seen.insert(pending.key.clone()));
+        let first = waiting.map(|(number, pending)| (number, pending.attempts));
+        let due: Vec<u64> = match lane.track.holds_results() {
+            true if !lane.track.may_probe_result(now) => return Ok(()),
+            true => agenda.probe(first, lane.track.wants_fresh_result()).into_iter().collect(),
+            false => {
+                let mut is_due = |of: &(u64, u32)| agenda.is_due(*of, &retry, (now, self.dice.roll()));
+                first.filter(|of| is_due(of)).map(|(number, _)| number).collect()
             }
-            let mut pause = || match pending.attempts {
-                0 => Duration::ZERO,
-                attempts => back_off(&retry, attempts, self.dice.roll()),
-            };
-            if *state.again_at.entry(number).or_insert_with(|| now + pause()) <= now {
-                due.push(number);
-            }
-        }
+        };
         for number in due {
             self.give_one(partition, number)?;
+            let now_is = self.now().elapsed;
+            self.must_cut |= self.pace.wait(now_is, false).is_zero() && self.is_dirty();
+            if self.must_cut || now_is >= now + super::work::ROUND {
+                self.states.iter_mut().for_each(|states| states.has_more = true);
+                break;
+            }
         }
         Ok(())
     }
@@ -533,8 +556,14 @@ impl Worker {
     /// Makes the calls that came to be made just now.
     pub(super) fn give_fresh(&mut self) -> Result<(), Stopped> {
         let Some(states) = &mut self.states else { return Ok(()) };
-        let fresh = states.states.iter_mut().filter(|state| state.windows.has_fresh());
-        let fresh: Vec<_> = fresh.map(|state| (state.partition, state.windows.take_fresh())).collect();
+        let mut fresh = Vec::new();
+        for state in states.states.iter_mut().filter(|state| state.windows.has_fresh()) {
+            let lane = self.lanes.find(&states.topic, state.partition);
+            match lane.is_some_and(|lane| lane.track.holds_results()) {
+                true => state.windows.forget_fresh(),
+                false => fresh.push((state.partition, state.windows.take_fresh())),
+            }
+        }
         for (partition, number) in
             fresh.into_iter().flat_map(|(at, list)| list.into_iter().map(move |number| (at, number)))
         {
@@ -551,6 +580,11 @@ impl Worker {
         };
         let Some(lane) = self.lanes.find(&states.topic, partition) else { return Ok(()) };
         let Some(pending) = state.windows.waiting_at(number).cloned() else { return Ok(()) };
+        let began = self.config.clock.now();
+        let is_probe = lane.track.holds_results();
+        if is_probe && !lane.track.may_probe_result(began.elapsed) {
+            return Ok(());
+        }
         let result = result_number(&pending.name);
         let is_suspect = self.pipeline.is_suspect(result);
         if self.outputs.is_full() || self.recovery.is_some() || (is_suspect && self.outputs.is_open()) {
@@ -560,9 +594,9 @@ impl Worker {
         let origin = Origin::of_no_record(lane.track.lane);
         let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
         self.report.is_at(Phase::Handle);
-        let began = self.config.clock.now();
         let place = ((lane.partition.topic.as_str(), partition), began);
-        state.again_at.remove(&number);
+        state.agenda.take(number);
+        let mut is_counted = true;
         let is_done = match state.deaths.remove(&result) {
             Some(times) => {
                 state.counted.push(result);
@@ -572,17 +606,24 @@ impl Worker {
                 pending.attempts += times;
                 self.pipeline.give_died(place, &pending, &mut writer)
             }
-            None => self.pipeline.give_again(place, &pending, &mut state.windows, &mut writer),
+            None => {
+                is_counted = !is_probe;
+                self.pipeline.give_again(place, (&pending, is_probe), &mut state.windows, &mut writer)
+            }
         };
-        if is_done {
-            state.windows.settled(number);
-        } else {
-            state.windows.failed_again(number);
+        match is_done {
+            true => state.windows.settled(number),
+            false if is_counted => state.windows.failed_again(number),
+            false => {
+                let retry = &self.config.function.delivery.retry;
+                let pause = back_off(retry, pending.attempts.max(1), self.dice.roll());
+                state.agenda.put_off(number, began.elapsed + pause);
+            }
         }
         if let Some(tap) = &mut self.tap {
             tap.gave();
         }
-        lane.track.is_dirty = true;
+        lane.track.is_dirty |= is_done || is_counted;
         // One that may end the process takes no others with it.
         self.must_cut |= is_suspect;
         lane.track.checkpoint.account.outputs += u64::from(self.pipeline.given().written);
@@ -605,7 +646,33 @@ impl Worker {
             self.gathers.warn_at = now + WARN_EVERY;
             tracing::warn!(topic, partition, "the result of a window waits: {}", given.error);
         }
+        self.tell_circuit(partition, &given);
         self.note(&given, (&topic, partition), took)
+    }
+
+    /// What calls with results of a partition came to says whether there is an outage.
+    fn tell_circuit(&mut self, partition: i32, given: &Given) {
+        let now = self.now().elapsed;
+        let Some(states) = &mut self.states else { return };
+        let Some(lane) = self.lanes.find(&states.topic, partition) else { return };
+        let topic = lane.partition.topic.as_str();
+        if given.went_well() {
+            let since = lane.track.open_since();
+            if lane.track.result_went_well() {
+                let open_for = now.saturating_sub(since.unwrap_or(now));
+                CircuitClosed { topic, partition, open_for }.emit(&mut self.meter);
+            }
+        }
+        if let Some((key, is_first)) = &given.failed {
+            let chance = (now, self.dice.roll());
+            if self.desk.result_failed(&mut lane.track, (key, *is_first), chance) {
+                let keys = self.desk.policy().circuit.keys;
+                CircuitOpened { topic, partition, keys, error: &given.error }.emit(&mut self.meter);
+            }
+        }
+        if let Some(state) = states.states.iter_mut().find(|state| state.partition == partition) {
+            state.is_held = lane.track.holds_results();
+        }
     }
 
     /// Closes windows that are due, as many as fit into a cut; the rest follows in the next.
@@ -646,6 +713,7 @@ impl Worker {
             let Some(lane) = self.lanes.find(&states.topic, state.partition) else { continue };
             let origin = Origin::of_no_record(lane.track.lane);
             let place = ((lane.partition.topic.as_str(), state.partition), now);
+            self.pipeline.hold_results(state.is_held);
             while !self.outputs.is_full() {
                 let mut writer = self.outputs.writer(origin, &mut self.meter, self.tap.as_mut());
                 if !state.windows.fire_by_clock(state.wall_ms)

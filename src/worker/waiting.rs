@@ -128,7 +128,10 @@ impl Worker {
                 Treatment::Normal | Treatment::Alone => match (&mut watermark, windows.take()) {
                     (Some(watermark), _) => pipeline.send(&pass, watermark, &mut writer),
                     (None, None) => pipeline.process(&pass, &mut writer),
-                    (None, Some(windows)) => pipeline.gather(&pass, windows, &mut writer),
+                    (None, Some((windows, is_held))) => {
+                        pipeline.hold_results(is_held);
+                        pipeline.gather(&pass, windows, &mut writer)
+                    }
                 },
             }
         });
@@ -244,8 +247,12 @@ impl Worker {
         let (partition, offset) = (*partition, ticket.offset);
         let called = outcome_of(&settled);
         // Sent on to the partition of its key: that was no call.
-        let is_call = self.pipeline.calls_for_events() && !self.pipeline.is_sent(ticket.job.source);
-        if let Some(outcome) = called.filter(|_| is_call) {
+        // Nor is the row of a table.
+        let is_call = self.pipeline.calls_for_events()
+            && !self.pipeline.is_sent(ticket.job.source)
+            && (self.threads.is_some() || self.pipeline.has_called());
+        let called = called.filter(|_| is_call);
+        if let Some(outcome) = called {
             self.meter.called_many(outcome, 1, took);
             let limit = self.config.longest_call();
             if took > limit {
@@ -315,15 +322,24 @@ impl Worker {
         let Some(lane) = self.lanes.find(&partition.topic, partition.partition) else { return Ok(()) };
         self.consumer.pause(std::slice::from_ref(partition))?;
         lane.is_paused = true;
-        LanePaused { topic: &partition.topic, partition: partition.partition, held: lane.track.held() }
-            .emit(&mut self.meter);
+        let results = self.states.as_ref().filter(|_| !self.pipeline.is_sent(lane.source));
+        let results = results.map_or(0, |states| states.count_waiting(partition.partition));
+        let held = lane.track.held() + results;
+        LanePaused { topic: &partition.topic, partition: partition.partition, held }.emit(&mut self.meter);
         Ok(())
     }
 
     /// Reads lanes again that have room again.
     pub(super) fn go_on_reading(&mut self) -> Result<(), Stopped> {
-        let may_go_on =
-            |lane: &&mut super::Lane| lane.is_paused && !lane.is_ahead && self.desk.may_go_on(&lane.track);
+        let (states, pipeline, desk) = (self.states.as_ref(), &self.pipeline, &self.desk);
+        let takes_results = |lane: &super::Lane| {
+            let states = states.filter(|_| !pipeline.is_sent(lane.source));
+            let waiting = states.map_or(0, |states| states.count_waiting(lane.partition.partition));
+            waiting <= desk.policy().max_held / 2
+        };
+        let may_go_on = |lane: &&mut super::Lane| {
+            lane.is_paused && !lane.is_ahead && desk.may_go_on(&lane.track) && takes_results(lane)
+        };
         let mut again = Vec::new();
         for lane in self.lanes.iter_mut().filter(may_go_on) {
             lane.is_paused = false;

@@ -158,10 +158,13 @@ impl Worker {
             if states.is_due(record.partition) {
                 return Ok(Some(Next::Close));
             }
+            if states.count_waiting(record.partition) >= self.desk.policy().max_held {
+                return Ok(Some(Next::Pause(lane.partition.clone())));
+            }
             if record.key.is_none() && self.pipeline.is_stitch(lane.source) {
                 states.hear(record.partition, record.value.unwrap_or_default())?;
                 lane.track.read_to = record.offset + 1;
-                self.desk.finished_at_once(&mut lane.track, record.offset);
+                self.desk.finished_at_once(&mut lane.track, record.offset, false);
                 return Ok(Some(Next::Advance));
             }
         }
@@ -229,7 +232,10 @@ impl Worker {
                 self.pipeline.send(&pass, &mut lane.track.checkpoint.watermark_ms, &mut writer)
             }
             None => self.pipeline.process(&pass, &mut writer),
-            Some(windows) => self.pipeline.gather(&pass, windows, &mut writer),
+            Some((windows, is_held)) => {
+                self.pipeline.hold_results(is_held);
+                self.pipeline.gather(&pass, windows, &mut writer)
+            }
         };
         let has_given = !self.pipeline.given().is_plain();
         tally.took(&record);
@@ -276,7 +282,7 @@ impl Worker {
             tap.settled(&Settlement { record: &record, attempt: failed + 1, settled: &settled, took });
         }
         lane.track.checkpoint.account.add(&settled);
-        self.desk.finished_at_once(&mut lane.track, record.offset);
+        self.desk.finished_at_once(&mut lane.track, record.offset, self.pipeline.has_called());
         if has_given {
             let number = lane.track.lane;
             let took = took(self.config.clock.as_ref());

@@ -15,6 +15,7 @@ mod malformed_records_are_poison;
 mod metadata_stay_within_bounds;
 mod mutated_records;
 mod new_functions_build_and_pass;
+mod outages_are_no_results_fault;
 mod outputs_are_all_or_nothing;
 mod outputs_name_their_origin;
 mod plugin;

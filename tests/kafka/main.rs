@@ -32,6 +32,7 @@ mod invoke_reads_an_event;
 mod kills;
 mod lost_offsets;
 mod new_from_topic;
+mod outages;
 mod parked;
 mod pause;
 mod rebalance;

@@ -2,14 +2,15 @@
 //! circuit opens: nothing is called but now and then one event, to probe, and no attempts are counted, until
 //! one goes well.
 //!
-//! It opens when first calls of events failed for so many keys (strands), one after the other, with no call that went well in
+//! It opens when first calls of events, or of results of windows and timers, failed for so many keys (strands), one after the other, with no call that went well in
 //! between, all within a time. Only first calls count: events that are tried again and again are known to fail.
 //! The idea and its states are Nygard's (*Release It!*, 2007).
 
 use std::time::Duration;
 
 use super::Strand;
-use crate::model::CircuitSpec;
+use crate::model::{CircuitSpec, Retry};
+use crate::pipeline::back_off;
 
 /// Of one lane.
 #[derive(Debug)]
@@ -94,17 +95,18 @@ impl Circuit {
         }
     }
 
-    /// How many probes have failed.
-    pub(super) fn probes(&self) -> u32 {
-        self.open.as_ref().map_or(0, |open| open.probes)
+    /// Where events and results wait, results are the next to be probed with: two in turn, one that was never called and one
+    /// that was.
+    pub(super) fn is_for_results(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| (open.probes / 2).is_multiple_of(2))
     }
 
-    /// The probe failed: the next one at `next`.
-    pub(super) fn probe_failed(&mut self, next: Duration) {
+    /// The probe failed: the next one comes after a pause.
+    pub(super) fn probe_failed(&mut self, retry: &Retry, (now, dice): (Duration, f64)) {
         if let Some(open) = &mut self.open {
             open.is_probing = false;
             open.probes = open.probes.saturating_add(1);
-            open.probe_at = next;
+            open.probe_at = now + back_off(retry, open.probes.saturating_add(1), dice);
             open.wants_fresh = !open.wants_fresh;
         }
     }

@@ -15,6 +15,7 @@
 
 mod circuit;
 mod lines;
+mod results;
 mod track;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +23,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use self::lines::Lines;
+pub use self::results::Agenda;
 pub use self::track::Track;
 use super::checkpoint::Checkpoint;
 use super::invoke::back_off;
@@ -402,11 +404,11 @@ impl<J> Desk<J> {
         (!queue.is_failing).then_some(queue.lane)
     }
 
-    /// An event that was called at once, on the worker's own thread, ended for good.
+    /// An event ended for good at once, on the worker's own thread. `went_well`: it was called.
     #[inline]
-    pub fn finished_at_once(&mut self, track: &mut Track, offset: i64) -> bool {
+    pub fn finished_at_once(&mut self, track: &mut Track, offset: i64, went_well: bool) -> bool {
         track.ledger().finish(offset);
-        track.circuit.went_well()
+        went_well && track.circuit.went_well()
     }
 
     /// An event ended for good: as a result, a drop that is counted, or a dead letter. `went_well`: its call did, so
@@ -453,8 +455,7 @@ impl<J> Desk<J> {
         let pause = after.unwrap_or_else(|| back_off(retry, attempts.max(1), dice));
         let has_opened = is_counted && track.circuit.failed(strand, attempts == 1, now, pause);
         if is_probe {
-            let probes = track.circuit.probes() + 1;
-            track.circuit.probe_failed(now + back_off(&self.policy.retry, probes + 1, dice));
+            track.circuit.probe_failed(retry, (now, dice));
         }
         track.failing += 1;
         track.held += 1;

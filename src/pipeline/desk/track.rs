@@ -38,6 +38,8 @@ pub struct Track {
     /// Strands that wait for nothing but a thread.
     pub(super) ready: VecDeque<Strand>,
     pub(super) circuit: Circuit,
+    /// That of results, where events are not called.
+    pub(super) of_results: Option<Circuit>,
 }
 
 impl Track {
@@ -66,6 +68,7 @@ impl Track {
             unarmed: Vec::new(),
             ready: VecDeque::new(),
             circuit: Circuit::new(policy.circuit),
+            of_results: None,
         }
     }
 
@@ -85,13 +88,23 @@ impl Track {
     /// What the event at `offset` must wait for, by the function's order. Events without a key wait for none.
     #[inline]
     pub fn strand(&self, offset: i64, key: Option<&[u8]>) -> Strand {
+        if let (Order::Key, Some(key)) = (self.order, key) {
+            return self.strand_of_key(key);
+        }
         let mut hasher = DefaultHasher::new();
         self.salt.hash(&mut hasher);
         match (self.order, key) {
-            (Order::Key, Some(key)) => hasher.write(key),
             (Order::Partition, _) => {}
             (Order::Key | Order::None, _) => offset.hash(&mut hasher),
         }
+        Strand(hasher.finish())
+    }
+
+    /// What results of this key wait for: events of the same key are in the same strand.
+    pub(super) fn strand_of_key(&self, key: &[u8]) -> Strand {
+        let mut hasher = DefaultHasher::new();
+        self.salt.hash(&mut hasher);
+        hasher.write(key);
         Strand(hasher.finish())
     }
 
@@ -112,7 +125,7 @@ impl Track {
 
     /// When the circuit opened, if it is open.
     pub fn open_since(&self) -> Option<Duration> {
-        self.circuit.open_since()
+        self.circuit.open_since().or(self.of_results.as_ref()?.open_since())
     }
 
     /// A cut committed the checkpoint: failures so far outlive a crash, and their events may be called again when due.

@@ -23,7 +23,8 @@
 //! its events, joined by `+`. With `calls` in its config it adds a line
 //! `topic/partition@offset attempt` to that file for each call, before anything else happens. While the file `outage`
 //! of its config is there, all calls fail. With `mended: true` it rejects nothing any more, as if its author had mended
-//! it. A timer that fires goes on as `name clock at`, and is noted among the calls as `key/name@at attempt`.
+//! it. A timer that fires goes on as `name clock at`, and is noted among the calls as `key/name@at attempt`; a window as
+//! `key/window@start attempt`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -102,6 +103,11 @@ impl Handler for Trial {
 
 impl OnWindow for Trial {
     fn on_window(&mut self, window: &Window, ctx: &mut Context) -> Outcome {
+        if let Some(calls) = &mut self.calls {
+            let (key, start, attempt) =
+                (window.key_str().unwrap_or_default(), window.start_ms(), ctx.attempt());
+            calls.write_all(format!("{key}/window@{start} {attempt}\n").as_bytes())?;
+        }
         if let Some(first) = window.events().first() {
             self.obey(first, ctx.attempt())?;
         }
