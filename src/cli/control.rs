@@ -163,7 +163,7 @@ impl Target {
     fn order(self, order: Order, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
         let Named { name, group } = &self.function;
-        let look = look(&self.process, &platform, group)?;
+        let (look, is_whole) = look(&self.process, &platform, group)?;
         let mut told: Vec<Told> =
             look.of(name).map(|answer| (answer.instance.clone(), Arc::clone(&answer.listener))).collect();
         if told.is_empty() {
@@ -187,24 +187,25 @@ impl Target {
             eprintln!("tidemill: {} was not told: {}", silent.instance, silent.why);
         }
         print(global.output, name, &processes);
-        let is_done = left_out.is_empty() && processes.iter().all(|(_, end)| end.is_ok());
+        let is_done = is_whole && left_out.is_empty() && processes.iter().all(|(_, end)| end.is_ok());
         Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-/// The processes that run a function. Brokers that are away keep nobody from asking the process of the settings.
-pub fn look(process: &Process, platform: &Platform, group: &str) -> anyhow::Result<Look> {
+/// The processes that run a function, and whether that is all that there are to ask. Brokers that are away keep nobody from
+/// asking the process of the settings.
+pub fn look(process: &Process, platform: &Platform, group: &str) -> anyhow::Result<(Look, bool)> {
     let peers = match process.is_given() {
-        true => Vec::new(),
-        false => locate::peers_of(group, platform).unwrap_or_else(|error| {
+        true => Ok(Vec::new()),
+        false => locate::peers_of(group, platform).inspect_err(|error| {
             eprintln!("tidemill: the group {group} cannot be asked which processes there are: {error:#}");
-            Vec::new()
         }),
     };
-    match locate::look(process, platform, peers) {
+    let is_whole = peers.is_ok();
+    match locate::look(process, platform, peers.unwrap_or_default()) {
         // Asked once more, it says why.
-        Err(_) if process.is_given() => Ok(Look::default()),
-        look => look,
+        Err(_) if process.is_given() => Ok((Look::default(), true)),
+        look => look.map(|look| (look, is_whole)),
     }
 }
 

@@ -140,7 +140,7 @@ impl Explain {
         let function = self.which.function()?;
         let cluster = connect::cluster(global)?;
         let mut report = self.look(&cluster, &function)?;
-        let look = control::look(&self.process, &global.platform()?, &function.group)?;
+        let (look, _) = control::look(&self.process, &global.platform()?, &function.group)?;
         report.fixed = look.fixed(&report.function);
         if self.oldest {
             read_oldest(&cluster, &mut report.partitions)?;

@@ -47,20 +47,27 @@ impl Process {
         if self.ca.is_some() && !is_tls {
             bail!("--ca is for TLS: write --admin https://{address}");
         }
-        self.to_listener(address, is_tls, platform)
+        self.to_listener(address, (is_tls, true), platform)
     }
 
-    /// The listener of a process that was found there. Where TLS is spoken by these settings the token goes over TLS only,
-    /// whatever is said of the process.
+    /// The listener of a process that is said to be there. Whoever may join a group may say so: other hosts get the token only
+    /// over TLS, and only if they have the certificate of the settings or of the authorities given.
     pub fn listener_at(&self, at: SocketAddr, is_tls: bool, platform: &Platform) -> anyhow::Result<Listener> {
-        let is_tls = is_tls || self.ca.is_some() || platform.admin_tls.is_some();
-        self.to_listener(&at.to_string(), is_tls, platform)
+        let is_known = self.ca.is_some() || platform.admin_tls.is_some();
+        let may_have_token = is_known || at.ip().to_canonical().is_loopback();
+        self.to_listener(&at.to_string(), (is_tls || is_known, may_have_token), platform)
     }
 
-    fn to_listener(&self, address: &str, is_tls: bool, platform: &Platform) -> anyhow::Result<Listener> {
+    fn to_listener(
+        &self,
+        address: &str,
+        (is_tls, may_have_token): (bool, bool),
+        platform: &Platform,
+    ) -> anyhow::Result<Listener> {
+        let token = platform.admin_token.as_ref().filter(|_| may_have_token);
         Ok(Listener {
             address: address.to_owned(),
-            token: platform.admin_token.as_ref().map(|token| token.resolve()).transpose()?,
+            token: token.map(|token| token.resolve()).transpose()?,
             #[cfg(feature = "tls")]
             tls: if is_tls { Some(Tls::new(self.trust(platform)).context("TLS")?) } else { None },
             #[cfg(not(feature = "tls"))]
@@ -98,6 +105,13 @@ fn address(given: Option<String>, platform: &Platform) -> anyhow::Result<String>
         ip => ip,
     };
     Ok(SocketAddr::new(ip, listens.port()).to_string())
+}
+
+impl Listener {
+    /// It is told who asks.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
 }
 
 /// Whether an address is to be asked over TLS, and the address.

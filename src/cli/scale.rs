@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use axum::http::{Method, StatusCode};
 use clap::Args;
 use serde_json::json;
@@ -76,36 +76,39 @@ impl ScaleArgs {
     pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let platform = global.platform()?;
         let Named { name, group } = &self.function;
-        let look = control::look(&self.process, &platform, group)?;
+        let (look, is_whole) = control::look(&self.process, &platform, group)?;
         // Who decides from outside runs no function.
         let told: Vec<(String, Arc<Listener>)> = look
             .answers
             .iter()
             .map(|answer| (answer.instance.clone(), Arc::clone(&answer.listener)))
             .collect();
-        look.complain();
+        for silent in &look.silent {
+            eprintln!("tidemill: {} was not told: {}", silent.instance, silent.why);
+        }
         if told.is_empty() {
             bail!("no process was found that could be told; --admin HOST:PORT names one");
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut done = Vec::new();
-        let mut refused = None;
+        let (mut refused, mut unknown) = (Vec::new(), None);
         for (instance, listener) in told {
-            match runtime
-                .block_on(self.tell(&listener))
-                .with_context(|| format!("{instance} at {}", listener.address))?
-            {
-                (StatusCode::NO_CONTENT, _) => done.push((instance, listener)),
+            match runtime.block_on(self.tell(&listener)) {
+                Ok((StatusCode::NO_CONTENT, _)) => done.push((instance, listener)),
                 // That it is not known somewhere says nothing where it is known elsewhere.
-                (StatusCode::NOT_FOUND, why) => refused = refused.or(Some(why)),
-                (status, why) => bail!("{status}: {}", why.trim()),
+                Ok((StatusCode::NOT_FOUND, why)) => unknown = unknown.or(Some(why)),
+                Ok((status, why)) => refused.push(format!("{status}: {}", why.trim())),
+                Err(error) => refused.push(format!("{instance} at {}: {error:#}", listener.address)),
             }
         }
         if done.is_empty() {
-            bail!("{}", refused.unwrap_or_default().trim());
+            refused.extend(unknown.map(|why| why.trim().to_owned()));
+            bail!("{}", refused.join("; "));
         }
+        refused.iter().for_each(|refused| eprintln!("tidemill: not told everywhere: {refused}"));
         self.print(global.output, name, &done);
-        Ok(ExitCode::SUCCESS)
+        let is_done = is_whole && refused.is_empty() && look.silent.is_empty();
+        Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     async fn tell(&self, listener: &Listener) -> anyhow::Result<(StatusCode, String)> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 pub use super::admin_error::AdminError;
-use super::admin_memory::{Answered, Place, Refusal, no_answer};
+use super::admin_memory::{Answered, Answers, Place, Refusal, no_answer};
 use super::admin_native::Native;
 use super::cluster::Cluster;
 use super::partition::{Commit, Committed, Partition};
@@ -291,42 +291,22 @@ impl Admin {
         if commits.is_empty() {
             return Ok(());
         }
-        let places: Vec<Place> = commits
-            .iter()
-            .map(|commit| Place {
-                topic: commit.partition.topic.clone(),
-                partition: commit.partition.partition,
-                offset: commit.offset,
-                metadata: commit.metadata.clone(),
-            })
-            .collect();
+        let places = places(commits);
         let doing = || format!("commit offsets for group {group}");
-        let in_use = |refusal: &Refusal| {
-            matches!(
-                refusal.code,
-                Code::NonEmptyGroup
-                    | Code::UnknownMemberId
-                    | Code::IllegalGeneration
-                    | Code::RebalanceInProgress
-                    | Code::StaleMemberEpoch
-            )
-        };
-        let judged = |answer: Result<(), Refusal>, place: Option<&Place>| match answer {
-            Err(refusal) if in_use(&refusal) => {
-                Err(Halt::Ended(AdminError::GroupInUse { group: group.to_owned() }))
-            }
-            answer => match place {
-                Some(place) => settled(&place.topic, place.partition, answer),
-                None => Ok(answer?),
-            },
-        };
-        self.retrying(&doing, |left| {
-            let answers = match self.native.alter_committed(group, &places, left) {
-                Ok(answers) => answers,
-                Err(refusal) => return judged(Err(refusal), None),
-            };
-            answers.into_iter().try_for_each(|(place, answer)| judged(answer, Some(&place)))
-        })
+        self.retrying(&doing, |left| altered(group, self.native.alter_committed(group, &places, left)))
+    }
+
+    /// The same for several groups, told at once and not again, in their order; one that fails takes no other along.
+    pub fn commit_for_empty_groups(&self, groups: &[(&str, Vec<Commit>)]) -> Vec<Result<(), AdminError>> {
+        let requests: Vec<_> = groups.iter().map(|(group, commits)| (*group, places(commits))).collect();
+        let answers = self.native.alter_committed_of(&requests, self.within);
+        let results = requests.iter().zip(answers).map(|((group, _), answer)| {
+            altered(group, answer).map_err(|halt| match halt {
+                Halt::Ended(error) => error,
+                Halt::Refused(refusal) => self.error(refusal, format!("commit offsets for group {group}")),
+            })
+        });
+        results.collect()
     }
 
     /// Who is in `group`. A group that nobody knows is `Dead` and empty, as in Kafka's tools.
@@ -458,6 +438,43 @@ enum Halt {
 impl From<Refusal> for Halt {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+fn places(commits: &[Commit]) -> Vec<Place> {
+    let place = |commit: &Commit| Place {
+        topic: commit.partition.topic.clone(),
+        partition: commit.partition.partition,
+        offset: commit.offset,
+        metadata: commit.metadata.clone(),
+    };
+    commits.iter().map(place).collect()
+}
+
+/// What was answered when the offsets of a group without members were to be set.
+fn altered(group: &str, answers: Answers<Place>) -> Result<(), Halt> {
+    let in_use = |refusal: &Refusal| {
+        matches!(
+            refusal.code,
+            Code::NonEmptyGroup
+                | Code::UnknownMemberId
+                | Code::IllegalGeneration
+                | Code::RebalanceInProgress
+                | Code::StaleMemberEpoch
+        )
+    };
+    let judged = |answer: Result<(), Refusal>, place: Option<&Place>| match answer {
+        Err(refusal) if in_use(&refusal) => {
+            Err(Halt::Ended(AdminError::GroupInUse { group: group.to_owned() }))
+        }
+        answer => match place {
+            Some(place) => settled(&place.topic, place.partition, answer),
+            None => Ok(answer?),
+        },
+    };
+    match answers {
+        Ok(answers) => answers.into_iter().try_for_each(|(place, answer)| judged(answer, Some(&place))),
+        Err(refusal) => judged(Err(refusal), None),
     }
 }
 

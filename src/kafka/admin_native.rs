@@ -276,19 +276,33 @@ impl Native {
 
     /// Sets the committed offsets of a group that has no members.
     pub fn alter_committed(&self, group: &str, places: &[Place], within: Duration) -> Answers<Place> {
+        self.answered_altered(&self.begin_to_alter(group, places, within)?, within)
+    }
+
+    /// The same for several groups, all requests under way at once.
+    pub fn alter_committed_of(&self, groups: &[(&str, Vec<Place>)], within: Duration) -> Vec<Answers<Place>> {
+        let requests: Vec<_> =
+            groups.iter().map(|(group, places)| self.begin_to_alter(group, places, within)).collect();
+        requests.into_iter().map(|request| self.answered_altered(&request?, within)).collect()
+    }
+
+    fn begin_to_alter(&self, group: &str, places: &[Place], within: Duration) -> Result<Queue, Refusal> {
         let list = places.iter().map(|p| (p.topic.as_str(), p.partition, p.offset, p.metadata.as_str()));
         let list = PlaceList::new(list)?;
         let group = c_string(group)?;
         let options = self.options(Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, within)?;
-        self.ask(within, |rk, queue| {
+        Ok(self.begin(|rk, queue| {
             // SAFETY: group and list outlive the block; the request keeps copies, so it is destroyed here.
             unsafe {
                 let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(group.as_ptr(), list.0);
                 rd::rd_kafka_AlterConsumerGroupOffsets(rk, &mut request, 1, options.0, queue);
                 rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
             }
-        })?
-        .read(|event| {
+        }))
+    }
+
+    fn answered_altered(&self, request: &Queue, within: Duration) -> Answers<Place> {
+        self.wait(request, within)?.read(|event| {
             // SAFETY: the event answers AlterConsumerGroupOffsets; what it points to lives as long as it.
             unsafe {
                 let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event);

@@ -25,6 +25,8 @@ struct Inner {
     decides: AtomicBool,
     /// Rings while it sleeps.
     bell: Mutex<Option<Bell>>,
+    /// Somebody wanted it awake since it began to fall asleep.
+    is_called: AtomicBool,
 }
 
 /// What a worker says of itself. Clones share it.
@@ -152,15 +154,25 @@ impl Crew {
         self.inner.running.store(u32::try_from(workers).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// It sleeps until this rings; `None`: it is awake.
+    /// Its workers are about to go, for which there is no bell yet.
+    pub fn falls_asleep(&self) {
+        self.inner.is_called.store(false, Ordering::SeqCst);
+    }
+
+    /// It sleeps until this rings, at once if somebody wanted it awake while it fell asleep; `None`: it is awake.
     pub fn sleeps(&self, bell: Option<Bell>) {
-        *self.bell() = bell;
+        let mut place = self.bell();
+        if self.inner.is_called.swap(false, Ordering::SeqCst) {
+            bell.iter().for_each(|bell| bell.stop.set());
+        }
+        *place = bell;
     }
 
     /// Wakes it; `false`: it does not sleep.
     pub fn wake(&self) -> bool {
         let bell = self.bell();
         bell.iter().for_each(|bell| bell.stop.set());
+        self.inner.is_called.store(bell.is_none(), Ordering::SeqCst);
         bell.is_some()
     }
 

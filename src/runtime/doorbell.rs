@@ -460,19 +460,25 @@ impl Watch {
 
     /// Moves the offsets of empty groups on behind refused records.
     fn move_on(&mut self, admin: &Admin) {
-        for watched in self.watched.iter_mut().filter(|watched| !watched.bell.stop.is_set()) {
-            let dirty = watched.lanes.iter().filter(|(_, lane)| lane.refused > 0);
-            let commits: Vec<Commit> = dirty
-                .map(|(partition, lane)| Commit {
-                    partition: partition.clone(),
-                    offset: lane.checkpoint.offset(),
-                    metadata: lane.checkpoint.metadata(),
-                })
-                .collect();
-            if commits.is_empty() {
-                continue;
-            }
-            let moved = admin.commit_for_empty_group(&watched.function.group, &commits);
+        let sleeps = |watched: &&mut Watched| !watched.bell.stop.is_set();
+        let has_refused = |watched: &&mut Watched| watched.lanes.values().any(|lane| lane.refused > 0);
+        let mut moving: Vec<_> = self.watched.iter_mut().filter(sleeps).filter(has_refused).collect();
+        if moving.is_empty() {
+            return;
+        }
+        let function = |watched: &Watched| Arc::clone(&watched.function);
+        let functions: Vec<_> = moving.iter().map(|watched| function(watched)).collect();
+        let commits = functions.iter().zip(&moving).map(|(function, watched)| {
+            let refused = watched.lanes.iter().filter(|(_, lane)| lane.refused > 0);
+            let commit = refused.map(|(partition, lane)| Commit {
+                partition: partition.clone(),
+                offset: lane.checkpoint.offset(),
+                metadata: lane.checkpoint.metadata(),
+            });
+            (function.group.as_str(), commit.collect())
+        });
+        let answers = admin.commit_for_empty_groups(&commits.collect::<Vec<_>>());
+        for ((watched, function), moved) in moving.iter_mut().zip(&functions).zip(answers) {
             if let Err(error) = &moved
                 && !matches!(error, AdminError::GroupInUse { .. })
             {
@@ -482,7 +488,7 @@ impl Watch {
             let refused: u64 = watched.lanes.values_mut().map(|lane| std::mem::take(&mut lane.refused)).sum();
             // Else workers elsewhere have refused the same, and counted it.
             if moved.is_ok() {
-                let function = watched.function.name.to_string();
+                let function = function.name.to_string();
                 let labels = [("function", function.as_str())];
                 self.exposition.counter(Id::SourceConsumed, &labels).increment(refused);
                 let labels = [labels[0], ("result", "filtered")];

@@ -176,6 +176,8 @@ impl Runner {
             }
             if self.is_fixed_at(0) {
                 // A person wants none.
+                self.control.crew.falls_asleep();
+                woken_at = None;
                 registration = None;
                 result = result.and(dismiss(&mut hands));
                 if result.is_err() || self.control.stop.is_set() {
@@ -198,7 +200,8 @@ impl Runner {
             self.haste.set(balance.look(hands.iter().map(|hand| hand.word.partitions()), now));
             let has_first = hands.iter().any(|hand| hand.word.has_first());
             self.control.crew.runs(hands.len(), has_first);
-            if let Some(since) = woken_at.take_if(|_| has_first) {
+            let has_partitions = hands.iter().any(|hand| hand.word.partitions() > 0);
+            if let Some(since) = woken_at.take_if(|_| has_partitions) {
                 let time = now.saturating_sub(since);
                 let function = self.function.name.to_string();
                 decided::woke(&self.shared.exposition, &function, Tier::Zero, time);
@@ -210,6 +213,7 @@ impl Runner {
                 break;
             }
             if self.may_sleep(&hands) {
+                self.control.crew.falls_asleep();
                 let result = result.and(dismiss(&mut hands));
                 return result.map(|()| !self.control.stop.is_set());
             }
@@ -310,8 +314,7 @@ impl Runner {
             if self.control.stop.is_set() {
                 break;
             }
-            // One that is not known any more is fixed at nothing.
-            let _ = self.shared.scaling.overrides().lift(&self.function.name.to_string());
+            self.shared.scaling.overrides().lift_zero(&self.function.name.to_string());
         }
         self.control.crew.sleeps(None);
         self.control.crew.want(1);

@@ -309,11 +309,7 @@ impl Runtime {
             Order::Wake => {
                 seat.wake();
                 // Its workers may be on their way to a person's 0.
-                let overrides = self.inner.shared.scaling.overrides();
-                if overrides.of(name).is_some_and(|fixed| fixed.workers == 0) {
-                    // One that is over meanwhile is what was wanted.
-                    let _ = overrides.lift(name);
-                }
+                self.inner.shared.scaling.overrides().lift_zero(name);
                 false
             }
         };

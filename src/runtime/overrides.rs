@@ -1,7 +1,7 @@
 //! Numbers of workers that a person fixed for a while, instead of what would be decided.
 //!
-//! They are of this process and end with it: whoever gives one hands it to all processes of a function, so whichever of them
-//! decides has it.
+//! They are of this process and end with it: whoever gives one hands it to all processes of a function's group, so whichever of
+//! them decides has it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +99,13 @@ impl Overrides {
             None => return Err(NotFixed::Unknown { name: function.to_owned() }),
         }
         Ok(())
+    }
+
+    /// Somebody wants a function to be awake: a 0 is over, and no other number. `true`: there was one.
+    pub fn lift_zero(&self, function: &str) -> bool {
+        let mut entries = self.entries();
+        let fixed = entries.get_mut(function).map(|entry| &mut entry.fixed);
+        fixed.and_then(|fixed| fixed.take_if(|(workers, _)| *workers == 0)).is_some()
     }
 
     /// What is fixed for a function now.

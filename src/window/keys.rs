@@ -196,11 +196,6 @@ impl Keys {
         self.heap.first().map(|due| due.deadline)
     }
 
-    /// When somebody looks at the last one.
-    pub fn last_deadline(&self) -> Option<i64> {
-        self.heap.iter().map(|due| due.deadline).max()
-    }
-
     /// Takes out the key that is looked at first, and the deadline.
     pub fn pop_due(&mut self) -> Option<(At, i64)> {
         let Due { deadline, at } = *self.heap.first()?;

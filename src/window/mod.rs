@@ -277,6 +277,19 @@ impl Rules {
         next.into_iter().chain(of_own).min().unwrap_or(NEVER)
     }
 
+    /// When everything that a key holds has closed, and its timers have fired.
+    fn last_look(&self, held: &Held) -> Option<i64> {
+        let last = match self.kind {
+            Kind::Sliding { .. } => held.events.last().map(|kept| self.deadline(kept.place.time_ms)),
+            Kind::Stitch { within } => {
+                held.events.last().map(|kept| self.deadline(kept.place.time_ms.saturating_add(within)))
+            }
+            _ => held.windows.iter().map(|window| self.deadline(window.end)).filter(|at| *at != NEVER).max(),
+        };
+        let of_own = held.own.as_ref().and_then(|own| own.last_timer());
+        last.into_iter().chain(of_own).max()
+    }
+
     /// Which events are in a window.
     fn span(&self, window: &Window) -> Span {
         match self.kind {
@@ -397,9 +410,9 @@ impl Windows {
         self.keys.next_deadline()
     }
 
-    /// The watermark at which the last of all that is open closes.
+    /// The watermark at which the last of all that is open has closed, at the latest.
     pub fn last_deadline_ms(&self) -> Option<i64> {
-        self.keys.last_deadline()
+        self.keys.iter().filter_map(|(_, held)| self.rules.last_look(held)).max()
     }
 
     /// The watermark has passed the end of a window that has not given its result: [`Windows::close_next`] comes

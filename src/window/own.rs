@@ -123,6 +123,15 @@ impl Own {
         timers.chain(values.filter(|expires_ms| *expires_ms != NEVER)).min()
     }
 
+    /// When the last timer by event time fires.
+    pub fn last_timer(&self) -> Option<i64> {
+        let times = self.timers.iter().filter_map(|timer| match timer.at {
+            At::Event(at) => Some(at),
+            At::Clock(_) => None,
+        });
+        times.max()
+    }
+
     /// Takes out the timers that fire at this watermark, in the order of their times, and forgets what is over.
     pub fn take_due(&mut self, watermark_ms: i64) -> Vec<Timer> {
         let is_due = |timer: &mut Timer| matches!(timer.at, At::Event(at) if at <= watermark_ms);

@@ -188,6 +188,33 @@ mod tests {
     }
 
     #[test]
+    fn at_the_last_deadline_everything_that_is_open_closes() {
+        let kinds = [
+            (WindowKind::Tumbling { size: SECOND }, true, 2),
+            (WindowKind::Hopping { size: SECOND * 3, advance: SECOND }, true, 4),
+            (WindowKind::Session { gap: SECOND }, true, 1),
+            (WindowKind::Sliding { size: SECOND }, true, 3),
+            (WindowKind::Stitch { within: SECOND }, false, 2),
+        ];
+        for (kind, sums, expected) in kinds {
+            let mut windows = windows(kind, Fire::Close, sums);
+            // Of one source: two stitches that lack the other.
+            for event in [(0, 5100, 1), (0, 5900, 2), (0, 6500, 3)].into_iter().take(if sums { 3 } else { 2 })
+            {
+                add(&mut windows, "ada", event);
+            }
+            let mut results = 0;
+            windows.advance_to(windows.last_deadline_ms().expect("something is open"));
+            while windows.close_next(&mut |_, _| {
+                results += 1;
+                Verdict::Done
+            }) {}
+            assert_eq!(results, expected, "{kind:?}");
+            assert!(windows.open_of(b"ada").is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn a_window_says_when_it_closes_and_what_came() {
         let mut windows = windows(WindowKind::Tumbling { size: SECOND }, Fire::Close, true);
         for event in [(0, 100, 1), (0, 900, 2), (0, 1500, 3)] {

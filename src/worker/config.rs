@@ -60,9 +60,10 @@ impl Config {
         ClientId { instance: instance.clone(), slot: *slot, admin: *admin }.to_string()
     }
 
-    /// How long the broker lets a transaction stand open: 10 s, but calls run inside it.
+    /// How long the broker lets a transaction stand open: 10 s, but it may be as old as cuts are apart, and calls run inside it.
     pub fn transaction_timeout(&self) -> Duration {
-        Duration::from_secs(10).max(self.longest_call() * 2 + Duration::from_secs(5))
+        let cuts_apart = self.function.delivery.commit_interval;
+        Duration::from_secs(10).max(cuts_apart + self.longest_call() * 2 + Duration::from_secs(5))
     }
 
     /// librdkafka's, with the part of the function's memory that reading ahead may take.

@@ -133,6 +133,10 @@ impl Worker {
             self.cut()?;
         }
         self.arriving.retain(|partition| !partitions.contains(partition));
+        if self.arriving.is_empty() {
+            // Nobody here wants what is being restored any more.
+            self.restoring = None;
+        }
         for lane in self.lanes.iter().filter(|lane| partitions.contains(&lane.partition)) {
             self.desk.forget(lane.track.lane);
             if self.recovery.is_none() {

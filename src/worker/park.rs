@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::threads::Threads;
-use super::{IDLE_WAIT, Stopped, Worker};
+use super::{IDLE_WAIT, LOOK_AGAIN, Stopped, Worker};
 use crate::model::HeaderBuffer;
 use crate::observe::events::{WorkerParked, WorkerUnparked};
 use crate::pipeline::Pipeline;
@@ -28,7 +28,11 @@ pub struct Parked {
 impl Worker {
     /// The longest wait for records.
     pub(super) fn longest_wait(&self) -> Duration {
-        if self.parked.is_none() { IDLE_WAIT } else { PARKED_WAIT.min(self.until_due()) }
+        match self.parked {
+            None => IDLE_WAIT,
+            // What is due may have to wait for an answer of the brokers.
+            Some(_) => PARKED_WAIT.min(self.until_due()).max(LOOK_AGAIN),
+        }
     }
 
     /// Parks when nothing came for long enough; at work again before the first call.
@@ -65,7 +69,8 @@ impl Worker {
         Ok(())
     }
 
-    fn go_on(&mut self) -> Result<(), Stopped> {
+    /// At work again, if it is parked: before each call, whatever brought it about.
+    pub(super) fn go_on(&mut self) -> Result<(), Stopped> {
         let Some(Parked { mut hands }) = self.parked.take() else { return Ok(()) };
         let began = self.now().elapsed;
         // Those of now, also if they were replaced meanwhile.

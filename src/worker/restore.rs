@@ -194,6 +194,8 @@ struct Share<'a> {
     entries: &'a [AtomicU64],
     /// It says how far all are.
     says: bool,
+    /// One of them cannot go on: what the others read is of no use.
+    has_failed: &'a AtomicBool,
 }
 
 impl Share<'_> {
@@ -223,13 +225,18 @@ impl Job {
         let most = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
         let threads = usize::try_from(offsets / FOR_A_THREAD).unwrap_or(most).clamp(1, most.max(1));
         let each = parts.len().div_ceil(threads).max(1);
+        let has_failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let shares = self.wanted.chunks(each).zip(parts.chunks_mut(each)).zip(self.entries.chunks(each));
             let readers: Vec<_> = shares
                 .enumerate()
                 .map(|(at, ((wanted, parts), entries))| {
-                    let share = Share { wanted, entries, says: at == 0 };
-                    scope.spawn(move || self.read(&share, parts))
+                    let share = Share { wanted, entries, says: at == 0, has_failed: &has_failed };
+                    scope.spawn(move || {
+                        let end = self.read(&share, parts);
+                        share.has_failed.fetch_or(end.is_err(), Ordering::Relaxed);
+                        end
+                    })
                 })
                 .collect();
             let ends = readers.into_iter().map(|reader| {
@@ -244,13 +251,14 @@ impl Job {
 
     /// Reads some of the partitions to their ends.
     fn read(&self, share: &Share<'_>, parts: &mut [Part]) -> Result<(), RestoreError> {
-        let Share { wanted, entries, says } = *share;
+        let Share { wanted, entries, says, has_failed } = *share;
+        let is_wanted = || !self.is_unwanted.load(Ordering::Relaxed) && !has_failed.load(Ordering::Relaxed);
         let place = |wanted: &Wanted| Partition { topic: self.topic.clone(), partition: wanted.partition };
         let starts = wanted.iter().zip(parts.iter()).map(|(wanted, part)| (place(wanted), part.first));
         let mut consumer = Consumer::reader(&self.cluster, "restore")?;
         consumer.assign(&starts.collect::<Vec<_>>())?;
         let mut said_at = self.clock.now().elapsed;
-        while parts.iter().any(|part| part.end.is_some()) && !self.is_unwanted.load(Ordering::Relaxed) {
+        while parts.iter().any(|part| part.end.is_some()) && is_wanted() {
             while consumer.group_event().is_some() {}
             consumer.fill(LOOK_EVERY);
             while let Some(fetched) = consumer.head() {
@@ -282,6 +290,9 @@ impl Job {
             }
         }
         consumer.close();
+        if !is_wanted() {
+            return Ok(());
+        }
         for (wanted, part) in wanted.iter().zip(parts) {
             let damaged = |cause| RestoreError::Damaged { partition: wanted.partition, cause };
             part.windows.restored().map_err(damaged)?;

@@ -314,7 +314,13 @@ impl States {
     /// What a partition's state has that the last cut did not: entries of the state topic.
     pub fn changes(&self, mut each: impl FnMut(i32, &[u8], Option<&[u8]>)) {
         for state in &self.states {
-            state.windows.changes(|key, value| each(state.partition, key, value));
+            let (heading, _) = state.windows.heading();
+            state.windows.changes(|key, value| {
+                // Written already.
+                if key != heading || !state.is_open {
+                    each(state.partition, key, value);
+                }
+            });
         }
     }
 
@@ -513,7 +519,11 @@ impl Worker {
         states.has_more = false;
         let waiting = states.states.iter().filter(|state| state.windows.count_waiting() > 0);
         let partitions: Vec<i32> = waiting.map(|state| state.partition).collect();
-        if !partitions.is_empty() && !self.is_dirty() {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        self.go_on()?;
+        if !self.is_dirty() {
             self.pace.begin(now);
         }
         for partition in partitions {
@@ -680,6 +690,8 @@ impl Worker {
         if !self.states.as_ref().is_some_and(States::is_any_due) {
             return Ok(());
         }
+        // Without its handler a result would be given as if the function had none.
+        self.go_on()?;
         if self.pipeline.has_handler() {
             self.report.is_at(Phase::Handle);
         }

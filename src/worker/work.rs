@@ -73,7 +73,9 @@ impl Worker {
         if let Some(threads) = &mut self.threads {
             threads.flush();
         }
-        self.open_state();
+        if self.recovery.is_none() {
+            self.open_state();
+        }
         self.outputs.serve();
         Ok(())
     }

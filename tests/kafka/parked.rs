@@ -77,6 +77,39 @@ fn a_window_that_ends_finds_it_at_work() {
     assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
 }
 
+/// Its handler was given back, and is there again before the call.
+#[test]
+fn timers_and_windows_find_it_with_its_handler() {
+    let with_state =
+        |stage: Stage| stage.with("/spec/state", json!({})).with("/spec/time", json!({ "idle": "1s" }));
+    let stage = with_state(parking("parks-timer", "500ms").with_trial());
+    let listeners = Listeners::free();
+    let mut worker = stage.spawn_with("a", &listeners.env());
+    let follower = Follower::start(cluster(), &stage.sink);
+    let event = ToSend::new("ada", "0").header("clock-timer-ms", "5000").header("event-timer-ms", "5000");
+    cluster().produce(&stage.source, [event.at(now_ms())]);
+    follower.wait_for(1, WITHIN);
+    wait_until_parked(&listeners, &stage);
+    let told = follower.wait_for(3, WITHIN);
+    let mut told: Vec<_> = told.iter().map(|record| record.text()).collect();
+    told.sort_unstable();
+    assert!(told[1].starts_with("clock clock ") && told[2].starts_with("event event "), "{told:?}");
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+
+    let window = json!({ "session": { "gap": "6s" }, "idle": "1s" });
+    let stage = parking("parks-call", "500ms").with_trial().with("/spec/window", window);
+    let listeners = Listeners::free();
+    let mut worker = stage.spawn_with("a", &listeners.env());
+    let follower = Follower::start(cluster(), &stage.sink);
+    cluster().produce(&stage.source, [ToSend::new("ada", "1").at(now_ms())]);
+    wait_until_parked(&listeners, &stage);
+    assert_eq!(follower.count(), 0, "the window is open");
+    follower.wait_for(1, WITHIN);
+    let calls = stage.calls();
+    assert!(calls.keys().any(|call| call.starts_with("ada/window@")), "the handler was called: {calls:?}");
+    assert!(worker.terminate(WITHIN).success(), "{}", worker.log());
+}
+
 #[test]
 fn one_that_holds_a_retry_is_not_parked() {
     let retry = json!({ "initial": "4s", "jitter": 0.0 });

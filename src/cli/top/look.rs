@@ -85,7 +85,7 @@ pub struct Looker {
     found_at: Option<Duration>,
     before: BTreeMap<String, (Duration, Sample)>,
     ends: BTreeMap<Partition, Ends>,
-    silent: BTreeMap<String, Duration>,
+    silent: BTreeMap<String, (Duration, Option<String>)>,
     clock: SystemClock,
 }
 
@@ -151,8 +151,8 @@ impl Looker {
         }
         functions.sort_by(|a, b| a.function.cmp(&b.function));
         self.admin = is_well.then_some(admin);
-        let silent = look.silent.iter().filter(|silent| silent.listens);
-        let silent = silent.map(|silent| format!("{}: {}", silent.instance, silent.why)).collect();
+        let silent = self.silent.iter().filter_map(|(instance, (_, why))| Some((instance, why.as_ref()?)));
+        let silent = silent.map(|(instance, why)| format!("{instance}: {why}")).collect();
         Ok(View { at_ms: now.wall_ms, functions, silent })
     }
 
@@ -186,7 +186,7 @@ impl Looker {
     /// The processes that the groups name, but for those that did not answer lately.
     fn ask<'a>(&mut self, groups: impl Iterator<Item = &'a Group>) -> anyhow::Result<Look> {
         let now = self.clock.now().elapsed;
-        self.silent.retain(|_, since| now.saturating_sub(*since) < SILENT_FOR);
+        self.silent.retain(|_, (since, _)| now.saturating_sub(*since) < SILENT_FOR);
         let peers: BTreeMap<String, Peer> = groups
             .flat_map(|group| locate::peers(&group.members))
             .filter(|peer| !self.silent.contains_key(&peer.instance))
@@ -194,7 +194,8 @@ impl Looker {
             .collect();
         let look = locate::look(&self.process, &self.platform, peers.into_values().collect())?;
         for silent in &look.silent {
-            self.silent.insert(silent.instance.clone(), now);
+            let why = silent.listens.then(|| silent.why.clone());
+            self.silent.insert(silent.instance.clone(), (now, why));
         }
         Ok(look)
     }
@@ -259,8 +260,8 @@ impl Row {
         self.processes = said.len();
         let words: BTreeSet<&str> = said.iter().filter_map(|found| found["state"]["is"].as_str()).collect();
         // The liveliest first: others may sleep while one works.
-        let by_life =
-            ["running", "paused", "waiting", "starting", "stopping", "stopped", "asleep"].into_iter();
+        let by_life = ["running", "parked", "paused", "waiting", "starting", "stopping", "stopped", "asleep"]
+            .into_iter();
         let state = by_life.into_iter().find(|word| words.contains(word));
         self.state = state.unwrap_or(if self.workers > 0 { "working" } else { "empty" }).to_owned();
         self.fixed = said.iter().map(|found| &found["override"]).find(|fixed| fixed.is_object()).cloned();

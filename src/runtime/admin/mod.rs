@@ -373,7 +373,14 @@ async fn pause(State(shown): State<Shown>, Path(name): Named) -> Response {
 }
 
 async fn wake(State(shown): State<Shown>, Path(name): Named) -> Response {
-    tell(&shown.runtime, &name, Order::Wake)
+    // A scaler runs no function, and may hold one at 0.
+    let was_held = shown.overrides.lift_zero(&format!("{}/{}", name.0, name.1));
+    match tell(&shown.runtime, &name, Order::Wake) {
+        response if was_held && response.status() == StatusCode::NOT_FOUND => {
+            StatusCode::ACCEPTED.into_response()
+        }
+        response => response,
+    }
 }
 
 async fn resume(State(shown): State<Shown>, Path(name): Named) -> Response {

@@ -160,8 +160,12 @@ impl Autoscale {
                     function.take_up();
                     here.push(place);
                 }
-                Ok(Held::Elsewhere(who)) => function.stand_by(Some(who), &self.board),
-                Ok(Held::Open) => function.stand_by(None, &self.board),
+                Ok(Held::Elsewhere(who)) => function.stand_by(who, &self.board),
+                // Nobody is known to decide: what was decided holds on, through brokers' outages too.
+                Ok(Held::Open) => match group {
+                    Ok(_) => function.pause(),
+                    Err(problem) => function.fail(problem, &self.board),
+                },
                 Err(error) => function.fail(&error.to_string(), &self.board),
             }
         }

@@ -103,19 +103,28 @@ impl Watched {
         }
     }
 
-    /// Another process decides, if that is known: nothing is wanted here.
-    pub fn stand_by(&mut self, who: Option<String>, board: &Board) {
+    /// It is not known yet who decides.
+    pub fn pause(&mut self) {
+        // What happens meanwhile would count as one second's.
         self.before = None;
         self.waking_since = None;
+    }
+
+    /// Another process decides: nothing is wanted here.
+    pub fn stand_by(&mut self, who: String, board: &Board) {
+        self.pause();
         self.numbers.rest();
-        if let Some(who) = who.as_ref().filter(|who| self.decided_by.as_ref() != Some(who)) {
+        if self.decided_by.as_ref() != Some(&who) {
             tracing::warn!(function = self.name, by = who, "another process decides; this one stands by");
             self.decided_by = Some(who.clone());
         }
         board.put(&self.name, |standing| {
-            *standing =
-                Standing { processes: std::mem::take(&mut standing.processes), ..Standing::default() };
-            standing.decided_by = who;
+            *standing = Standing {
+                processes: std::mem::take(&mut standing.processes),
+                deployment: std::mem::take(&mut standing.deployment),
+                decided_by: Some(who),
+                ..Standing::default()
+            };
         });
     }
 
