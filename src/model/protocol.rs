@@ -27,12 +27,12 @@ impl GroupProtocol {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ProtocolChoice {
-    /// `consumer` where the brokers have it and nothing asks for `classic`, else `classic`.
+    /// `consumer` where the brokers have it and nothing asks for `classic`, as exactly once does; else `classic`.
     #[default]
     Auto,
     /// The protocol that every broker has.
     Classic,
-    /// KIP-848, or not at all: Apache Kafka 4.0 and newer.
+    /// KIP-848, or not at all: Apache Kafka 4.0 and newer. Functions with exactly once are `classic` all the same.
     Consumer,
 }
 

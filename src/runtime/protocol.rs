@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kafka::Cluster;
-use crate::model::{CLASSIC_ONLY, Function, GroupProtocol, ProtocolChoice};
+use crate::model::{CLASSIC_ONLY, Function, GroupProtocol, Guarantee, ProtocolChoice};
 
 /// How the workers of a process join. Clones share what was found out.
 #[derive(Clone, Default)]
@@ -43,6 +43,11 @@ impl Protocols {
         let asks_for = |name: &str| function.kafka.consumer.contains_key(name) || cluster.sets(name);
         let found = &self.found;
         match self.choice {
+            // A partition that was given and is not taken over yet is none of those that librdkafka says it has: the brokers
+            // count it as let go and may give it to another, while both commit.
+            _ if function.delivery.guarantee == Guarantee::ExactlyOnce => classic(
+                "by KIP-848 two workers may have a partition for a moment, which exactly once does not bear",
+            ),
             ProtocolChoice::Classic => classic("groupProtocol says so"),
             ProtocolChoice::Consumer => {
                 Choice { protocol: GroupProtocol::Consumer, why: "groupProtocol says so" }
@@ -93,9 +98,14 @@ mod tests {
     use super::*;
 
     fn function(kafka: &str) -> Function {
+        guaranteed("atLeastOnce", kafka)
+    }
+
+    fn guaranteed(guarantee: &str, kafka: &str) -> Function {
         let text = format!(
             "apiVersion: tidemill.dev/v1alpha1\nkind: Function\nmetadata: {{name: mill}}\nspec:\n  \
-             sources: [{{topic: in}}]\n  sinks: [{{topic: out}}]\n  kafka: {{consumer: {{{kafka}}}}}\n"
+             sources: [{{topic: in}}]\n  sinks: [{{topic: out}}]\n  kafka: {{consumer: {{{kafka}}}}}\n  \
+             delivery: {{guarantee: {guarantee}}}\n"
         );
         crate::manifest::parse(Path::new("/f/function.yaml"), &text).unwrap().remove(0)
     }
@@ -105,6 +115,7 @@ mod tests {
         use GroupProtocol::{Classic, Consumer};
         let plain = Cluster::new("b:9092", []);
         let session = Cluster::new("b:9092", [("session.timeout.ms".to_owned(), "6000".to_owned())]);
+        let exact = guaranteed("exactlyOnce", "");
         let (auto, other) = (function(""), function("heartbeat.interval.ms: '500'"));
         for (choice, function, cluster, expected) in [
             (ProtocolChoice::Auto, &auto, &plain, Consumer),
@@ -112,6 +123,8 @@ mod tests {
             (ProtocolChoice::Auto, &auto, &session, Classic),
             (ProtocolChoice::Classic, &auto, &plain, Classic),
             (ProtocolChoice::Consumer, &other, &session, Consumer),
+            (ProtocolChoice::Auto, &exact, &plain, Classic),
+            (ProtocolChoice::Consumer, &exact, &plain, Classic),
         ] {
             assert_eq!(Protocols::new(choice).of(function, cluster).protocol, expected, "{choice:?}");
         }
