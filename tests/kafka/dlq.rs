@@ -165,20 +165,18 @@ fn dead_letters_are_shown_and_brought_back_after_the_handler_was_mended() {
     let mut worker = stage.spawn("a");
     let mut other = stage.spawn("b");
     wait_until(WITHIN, "all results", || read(&stage.sink).len() >= 39);
+    // One may have been through before the other had joined.
+    wait_until(WITHIN, "each to have partitions", || {
+        [&worker, &other].iter().all(|worker| !begun(&worker.log(), &stage.source).is_empty())
+    });
     let metrics = stdout(&tidemill(&["lag", &stage.group(), "--brokers", cluster().brokers()]));
     assert!(metrics.contains(&redrive_topic(&stage)), "{metrics}");
     assert!(worker.terminate(WITHIN).success());
     assert!(other.terminate(WITHIN).success());
     for worker in [&worker, &other] {
         let log = worker.log();
-        let begun = |topic: &str| {
-            let topic = format!("topic=\"{topic}\"");
-            let lines = log.lines().filter(|line| line.contains("lane begins") && line.contains(&topic));
-            let partition = |line: &str| line.split("partition=").nth(1).map(|rest| rest[..1].to_owned());
-            lines.filter_map(partition).collect::<BTreeSet<_>>()
-        };
-        assert_eq!(begun(&redrive_topic(&stage)), begun(&stage.source), "who has the one has the other");
-        assert!(!begun(&stage.source).is_empty(), "{log}");
+        let (redriven, of_source) = (begun(&log, &redrive_topic(&stage)), begun(&log, &stage.source));
+        assert_eq!(redriven, of_source, "who has the one has the other");
     }
     let results = read(&stage.sink);
     let numbers: Vec<u32> = results.iter().map(|record| record.text().parse().expect("a number")).collect();
@@ -200,6 +198,14 @@ fn dead_letters_are_shown_and_brought_back_after_the_handler_was_mended() {
     let events: Vec<_> = stage.calls().into_iter().filter(|(event, _)| *event == place).collect();
     assert_eq!(events, [(place, vec![1, 1])], "the handler saw it where it stood first");
     assert_eq!(list(&stage, &["--reason", "rejected"]).len(), 13, "nothing died again");
+}
+
+/// Partitions of a topic that began there.
+fn begun(log: &str, topic: &str) -> BTreeSet<String> {
+    let topic = format!("topic=\"{topic}\"");
+    let lines = log.lines().filter(|line| line.contains("lane begins") && line.contains(&topic));
+    let partition = |line: &str| line.split("partition=").nth(1).map(|rest| rest[..1].to_owned());
+    lines.filter_map(partition).collect()
 }
 
 /// A user appends the case and mends the handler.
